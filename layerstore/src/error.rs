@@ -1,0 +1,176 @@
+//! [`StoreError`]: what could not be done, with which object.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    archive::ArchiveError,
+    digest::{ContentHash, DiffId, Digest, LayerId, ShortId},
+    path::{LayerPath, PathError},
+    toc::TocError,
+};
+
+/// What an error asks of whoever reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The file or name that was given is wrong.
+    Input,
+    /// This machine cannot do it: no space, no permission, missing feature.
+    Host,
+    /// The store holds something damaged; fsck names it.
+    Corrupt,
+    /// A mistake in this program.
+    Bug,
+}
+
+/// What the store could not do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system refused an operation on a path.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// The verb, as in "open".
+        action: &'static str,
+        /// The object.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The stream that was given could not be read or written.
+    #[error("cannot {action}")]
+    Stream {
+        /// What was being done, as in "read the archive".
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive is malformed, hostile, or over a limit.
+    #[error("cannot take the archive")]
+    Archive(#[from] ArchiveError),
+    /// A table of contents is unusable.
+    #[error("cannot use the table of contents of layer {layer}")]
+    Toc {
+        /// The layer.
+        layer: ShortId,
+        /// Why.
+        #[source]
+        source: TocError,
+    },
+    /// Entries do not make a layer.
+    #[error("cannot make a layer of these entries")]
+    Entries(#[from] TocError),
+    /// A path is not one inside a layer.
+    #[error("cannot use the path")]
+    Path(#[from] PathError),
+    /// Bytes are not those that were promised.
+    #[error("expected {expected} of {expected_size} bytes, got {actual} of {actual_size} bytes")]
+    Mismatch {
+        /// The promised digest.
+        expected: Digest,
+        /// The promised size.
+        expected_size: u64,
+        /// The digest of what came.
+        actual: Digest,
+        /// Its size.
+        actual_size: u64,
+    },
+    /// A layer's uncompressed bytes are not those that its diffID names.
+    #[error("expected diffID {expected}, got {actual}")]
+    DiffIdMismatch {
+        /// What the image's config says.
+        expected: DiffId,
+        /// What came.
+        actual: DiffId,
+    },
+    /// A file changed or rotted: its content is not the one that the layer records.
+    #[error("content of `{path}` in layer {layer} is not the recorded one")]
+    ContentChanged {
+        /// The layer.
+        layer: ShortId,
+        /// The file.
+        path: LayerPath,
+    },
+    /// A content that a layer names is not in the packs.
+    #[error("content {content} of `{path}` is not in the store")]
+    ContentMissing {
+        /// The content.
+        content: ContentHash,
+        /// A file that has it.
+        path: LayerPath,
+    },
+    /// A blob is not in the store.
+    #[error("blob {digest} is not in the store")]
+    BlobMissing {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A layer is not in the store.
+    #[error("layer {layer} is not in the store")]
+    LayerMissing {
+        /// The layer.
+        layer: ShortId,
+    },
+    /// Two layers have the same short id.
+    #[error("layer directory of {found} is wanted for layer {wanted}, too")]
+    ShortIdTaken {
+        /// Whose directory it is.
+        found: LayerId,
+        /// Who wants it.
+        wanted: LayerId,
+    },
+    /// A file of the store does not have the form that this program writes.
+    #[error("`{}` is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An overlay feature that layers cannot express.
+    #[error(
+        "`{path}` in the step's tree has the overlay attribute {attribute}, which is not supported"
+    )]
+    OverlayAttribute {
+        /// The entry.
+        path: LayerPath,
+        /// The attribute.
+        attribute: String,
+    },
+    /// A name that begins like a whiteout cannot be put into a layer.
+    #[error("`{path}` cannot be in a layer: names that begin with `.wh.` are whiteouts there")]
+    WhiteoutName {
+        /// The entry.
+        path: LayerPath,
+    },
+    /// A path's symbolic links lead nowhere.
+    #[error("cannot resolve the path")]
+    Resolve(#[from] crate::view::ResolveError),
+}
+
+impl StoreError {
+    /// What this asks of the reader.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            StoreError::Io { .. } | StoreError::Stream { .. } => ErrorKind::Host,
+            StoreError::Toc { .. }
+            | StoreError::ContentChanged { .. }
+            | StoreError::ContentMissing { .. }
+            | StoreError::BlobMissing { .. }
+            | StoreError::LayerMissing { .. }
+            | StoreError::Damaged { .. } => ErrorKind::Corrupt,
+            StoreError::ShortIdTaken { .. } => ErrorKind::Bug,
+            _ => ErrorKind::Input,
+        }
+    }
+
+    /// For `map_err`: the operation `action` on `path` went wrong.
+    pub fn io<E: Into<io::Error>>(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(E) -> StoreError {
+        let path = path.into();
+        move |source| StoreError::Io { action, path, source: source.into() }
+    }
+}

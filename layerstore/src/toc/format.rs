@@ -1,0 +1,282 @@
+//! The bytes of a table of contents, and the hashes made of it.
+//!
+//! ```text
+//! file  = "LAPTOC" version:u8 0x0a, count:varint, entry*, checksum
+//! entry = shared:varint (bytes in common with the path before), rest:bytes,
+//!         kind:u8, flags:u8, mode:varint, uid:varint, gid:varint, mtime:zigzag, size:varint,
+//!         [nanos:varint] [content: 32 bytes] [link:bytes] [major:varint minor:varint]
+//!         [count:varint (name:bytes value:bytes)*] [tar offset:varint]
+//! bytes = length:varint, that many bytes          varint = LEB128, 7 bits a byte, low bits first
+//! checksum = BLAKE3 of everything before it (32 bytes)
+//! flags: 1 content  2 link  4 device  8 xattrs  16 tar offset  32 nanos
+//! ```
+//!
+//! The hashes take the same entry bytes behind a domain word, without what is not identity: a
+//! layer's id leaves out nanoseconds and tar offsets, a content id leaves out the times too.
+
+use std::io::Write as _;
+
+use super::{Entry, Kind, TOC_VERSION, TocError};
+use crate::{
+    digest::ContentHash,
+    limits::{LAYER_ENTRIES_MAX, LINK_BYTES_MAX, PATH_BYTES_MAX, XATTR_VALUE_MAX, XATTRS_MAX},
+    path::LayerPath,
+};
+
+const MAGIC: &[u8; 6] = b"LAPTOC";
+const HEADER_BYTES: usize = 8;
+const CHECKSUM_BYTES: usize = 32;
+const CONTENT: u8 = 1;
+const LINK: u8 = 2;
+const DEVICE: u8 = 4;
+const XATTRS: u8 = 8;
+const OFFSET: u8 = 16;
+const NANOS: u8 = 32;
+
+/// Which fields of the entries are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Select {
+    /// All: the file.
+    Everything,
+    /// What makes a layer the same layer.
+    Layer,
+    /// What makes two layers have the same contents, whenever they were made.
+    Content,
+}
+
+pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + entries.len() * 72 + CHECKSUM_BYTES);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&[TOC_VERSION, b'\n']);
+    put_varint(&mut out, entries.len() as u64);
+    let mut previous: &[u8] = &[];
+    for entry in entries {
+        put_entry(&mut out, entry, previous, Select::Everything);
+        previous = entry.path.as_bytes();
+    }
+    let checksum = blake3::hash(&out);
+    out.extend_from_slice(checksum.as_bytes());
+    out
+}
+
+pub(super) fn hash(entries: &[Entry], select: Select) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(match select {
+        Select::Content => b"lapstrake content 1\0",
+        Select::Layer | Select::Everything => b"lapstrake layer 1\0\0\0",
+    });
+    let mut buffer = Vec::with_capacity(1 << 16);
+    let mut previous: &[u8] = &[];
+    for entry in entries {
+        put_entry(&mut buffer, entry, previous, select);
+        previous = entry.path.as_bytes();
+        if buffer.len() > (1 << 16) - 1024 {
+            hasher.update(&buffer);
+            buffer.clear();
+        }
+    }
+    hasher.update(&buffer);
+    *hasher.finalize().as_bytes()
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry, previous: &[u8], select: Select) {
+    let path = entry.path.as_bytes();
+    let shared = path.iter().zip(previous).take_while(|(a, b)| a == b).count();
+    let everything = select == Select::Everything;
+    let offset = entry.tar_offset.filter(|_| everything);
+    let nanos = if everything { entry.mtime_nanos } else { 0 };
+    let mtime = if select == Select::Content { 0 } else { entry.mtime };
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    put_varint(out, shared as u64);
+    put_bytes(out, &path[shared..]);
+    out.push(entry.kind as u8);
+    out.push(
+        flag(entry.content.is_some(), CONTENT)
+            | flag(!entry.link.is_empty(), LINK)
+            | flag(entry.device != (0, 0), DEVICE)
+            | flag(!entry.xattrs.is_empty(), XATTRS)
+            | flag(offset.is_some(), OFFSET)
+            | flag(nanos != 0, NANOS),
+    );
+    put_varint(out, u64::from(entry.mode));
+    put_varint(out, u64::from(entry.uid));
+    put_varint(out, u64::from(entry.gid));
+    put_varint(out, ((mtime << 1) ^ (mtime >> 63)).cast_unsigned());
+    put_varint(out, entry.size);
+    if nanos != 0 {
+        put_varint(out, u64::from(nanos));
+    }
+    if let Some(content) = &entry.content {
+        out.extend_from_slice(content.as_bytes());
+    }
+    if !entry.link.is_empty() {
+        put_bytes(out, &entry.link);
+    }
+    if entry.device != (0, 0) {
+        put_varint(out, u64::from(entry.device.0));
+        put_varint(out, u64::from(entry.device.1));
+    }
+    if !entry.xattrs.is_empty() {
+        put_varint(out, entry.xattrs.len() as u64);
+        for (name, value) in &entry.xattrs {
+            put_bytes(out, name);
+            put_bytes(out, value);
+        }
+    }
+    if let Some(offset) = offset {
+        put_varint(out, offset);
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.write_all(bytes).expect("because writing to a vector cannot go wrong");
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, TocError> {
+    let damaged = |what| TocError::Damaged { what };
+    if bytes.len() < HEADER_BYTES + CHECKSUM_BYTES || &bytes[..6] != MAGIC || bytes[7] != b'\n' {
+        return Err(damaged("it does not begin like one"));
+    }
+    if bytes[6] != TOC_VERSION {
+        return Err(TocError::Version { found: bytes[6] });
+    }
+    let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
+    if blake3::hash(body).as_bytes() != checksum {
+        return Err(damaged("its checksum does not fit"));
+    }
+    let mut cursor = Cursor { rest: &body[HEADER_BYTES..] };
+    let count = cursor.length(LAYER_ENTRIES_MAX)?;
+    // An entry is at least nine bytes, so a lying count cannot reserve much.
+    let mut entries = Vec::with_capacity(count.min(cursor.rest.len() / 9 + 1));
+    let mut path = Vec::new();
+    for _ in 0..count {
+        let entry = cursor.entry(&mut path)?;
+        if entries.last().is_some_and(|last: &Entry| last.order() >= entry.order()) {
+            return Err(damaged("its entries are not sorted"));
+        }
+        entries.push(entry);
+    }
+    if !cursor.rest.is_empty() {
+        return Err(damaged("bytes follow the last entry"));
+    }
+    Ok(entries)
+}
+
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], TocError> {
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(TocError::Damaged { what: "it ends within an entry" })?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn byte(&mut self) -> Result<u8, TocError> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn varint(&mut self) -> Result<u64, TocError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(TocError::Damaged { what: "a number has too many bytes" })
+    }
+
+    fn small(&mut self) -> Result<u32, TocError> {
+        u32::try_from(self.varint()?)
+            .map_err(|_| TocError::Damaged { what: "a number is too large" })
+    }
+
+    fn length(&mut self, limit: usize) -> Result<usize, TocError> {
+        let value = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        if value > limit {
+            return Err(TocError::Damaged { what: "a length is over its limit" });
+        }
+        Ok(value)
+    }
+
+    fn bytes(&mut self, limit: usize) -> Result<&'a [u8], TocError> {
+        let length = self.length(limit)?;
+        self.take(length)
+    }
+
+    fn entry(&mut self, path: &mut Vec<u8>) -> Result<Entry, TocError> {
+        let shared = self.length(path.len())?;
+        path.truncate(shared);
+        path.extend_from_slice(self.bytes(PATH_BYTES_MAX)?);
+        let clean = LayerPath::parse_clean(path)
+            .ok_or(TocError::Damaged { what: "a path is not a clean one" })?;
+        let mut entry = Entry::new(clean, self.kind()?);
+        let flags = self.byte()?;
+        entry.mode = self.small()?;
+        entry.uid = self.small()?;
+        entry.gid = self.small()?;
+        let zigzag = self.varint()?;
+        entry.mtime = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
+        entry.size = self.varint()?;
+        if flags & NANOS != 0 {
+            entry.mtime_nanos = self.small()?;
+        }
+        if flags & CONTENT != 0 {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(self.take(32)?);
+            entry.content = Some(ContentHash::from_bytes(hash));
+        }
+        if flags & LINK != 0 {
+            entry.link = self.bytes(LINK_BYTES_MAX)?.to_vec();
+        }
+        if flags & DEVICE != 0 {
+            entry.device = (self.small()?, self.small()?);
+        }
+        if flags & XATTRS != 0 {
+            entry.xattrs = self.xattrs()?;
+        }
+        if flags & OFFSET != 0 {
+            entry.tar_offset = Some(self.varint()?);
+        }
+        Ok(entry)
+    }
+
+    fn kind(&mut self) -> Result<Kind, TocError> {
+        Ok(match self.byte()? {
+            0 => Kind::Dir,
+            1 => Kind::File,
+            2 => Kind::Symlink,
+            3 => Kind::Hardlink,
+            4 => Kind::CharDevice,
+            5 => Kind::BlockDevice,
+            6 => Kind::Fifo,
+            7 => Kind::Whiteout,
+            8 => Kind::Opaque,
+            _ => return Err(TocError::Damaged { what: "an entry is of no known kind" }),
+        })
+    }
+
+    fn xattrs(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TocError> {
+        let count = self.length(XATTRS_MAX)?;
+        (0..count)
+            .map(|_| {
+                Ok((self.bytes(XATTR_VALUE_MAX)?.to_vec(), self.bytes(XATTR_VALUE_MAX)?.to_vec()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,201 @@
+//! The list of what is visible through a stack of layers.
+//!
+//! *Invariant:* sorted by path bytes, one slot per path, no marks (whiteouts, opaque), and every
+//! slot's parent directory has a slot, too; a directory that no layer lists gets an implied one.
+//! Eight bytes a slot: a stack of ten layers costs no more than its top view.
+
+use crate::{
+    path::LayerPath,
+    toc::{Entry, Kind, Toc, range_below},
+};
+use std::sync::Arc;
+
+/// The mode of a directory that a layer forgot to list (S-83).
+const IMPLIED_MODE: u32 = 0o755;
+/// In [`Slot::layer`]: the entry is one of the implied directories.
+const IMPLIED: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    layer: u32,
+    entry: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flat {
+    slots: Vec<Slot>,
+    implied: Vec<Entry>,
+}
+
+type Tocs = [Arc<Toc>];
+
+pub(super) fn implied(path: LayerPath) -> Entry {
+    Entry::directory(path, IMPLIED_MODE, 0)
+}
+
+impl Flat {
+    pub(super) fn build(tocs: &Tocs) -> Flat {
+        (0..tocs.len()).fold(Flat::default(), |flat, top| flat.push(&tocs[..=top]))
+    }
+
+    /// This list of all but the last of `tocs` with the last one laid over it.
+    pub(super) fn push(&self, tocs: &Tocs) -> Flat {
+        let Some((toc, _)) = tocs.split_last() else { return Flat::default() };
+        let layer = u32::try_from(tocs.len() - 1).expect("because images have far fewer layers");
+        let kept = self.visible_below(tocs, toc);
+        let mut merge = Merge {
+            tocs,
+            flat: Flat {
+                slots: Vec::with_capacity(kept.len() + toc.len()),
+                implied: self.implied.clone(),
+            },
+        };
+        let mut kept = kept.into_iter().peekable();
+        for (index, entry) in toc.iter().enumerate().filter(|(_, entry)| !entry.kind.is_mark()) {
+            let path = entry.path.as_bytes();
+            while let Some(slot) = kept.next_if(|slot| self.path(tocs, *slot) < path) {
+                merge.append(slot);
+            }
+            // What was visible at the very path is replaced.
+            kept.next_if(|slot| self.path(tocs, *slot) == path);
+            let index = u32::try_from(index).expect("because LAYER_ENTRIES_MAX is below 2^32");
+            merge.append(Slot { layer, entry: index });
+        }
+        kept.for_each(|slot| merge.append(slot));
+        merge.flat.add_implied(tocs, toc)
+    }
+
+    /// The slots that `toc`, laid over this list, does not hide; those that it replaces included.
+    fn visible_below(&self, tocs: &Tocs, toc: &Toc) -> Vec<Slot> {
+        let mut hidden = Vec::new();
+        for entry in toc {
+            let path = entry.path.as_bytes();
+            if entry.kind != Kind::Dir {
+                hidden.push(self.below(tocs, path));
+            }
+            if entry.kind == Kind::Whiteout
+                && let Ok(at) = self.position(tocs, path)
+            {
+                hidden.push(at..at + 1);
+            }
+        }
+        hidden.retain(|range| !range.is_empty());
+        hidden.sort_by_key(|range| range.start);
+        let mut kept = Vec::with_capacity(self.slots.len());
+        let mut from = 0;
+        for range in hidden {
+            kept.extend_from_slice(&self.slots[from.min(range.start)..range.start]);
+            from = from.max(range.end);
+        }
+        kept.extend_from_slice(&self.slots[from..]);
+        kept
+    }
+
+    /// Gives every parent of an entry of `toc` that is no directory a slot as one.
+    ///
+    /// Slots from below need no look: what hid a directory hid everything in it.
+    fn add_implied(mut self, tocs: &Tocs, toc: &Toc) -> Flat {
+        let mut missing: Vec<LayerPath> = Vec::new();
+        let mut seen: &[u8] = &[];
+        for entry in toc.iter().filter(|entry| !entry.kind.is_mark()) {
+            let direct = entry.path.parent_bytes().unwrap_or_default();
+            if direct == seen {
+                continue;
+            }
+            seen = direct;
+            let is_dir = |path: &[u8]| {
+                self.position(tocs, path).is_ok_and(|at| self.entry(tocs, at).kind == Kind::Dir)
+            };
+            let mut ancestors: Vec<&[u8]> = entry.path.ancestors().collect();
+            while let Some(directory) = ancestors.pop_if(|directory| !is_dir(directory)) {
+                missing.push(LayerPath::from_clean(directory));
+            }
+        }
+        missing.sort();
+        missing.dedup();
+        if missing.is_empty() {
+            return self;
+        }
+        let is_missing = |slot: &Slot| {
+            missing.binary_search_by(|path| path.as_bytes().cmp(self.path(tocs, *slot))).is_ok()
+        };
+        let mut slots: Vec<Slot> =
+            self.slots.iter().copied().filter(|slot| !is_missing(slot)).collect();
+        for path in missing {
+            let index = u32::try_from(self.implied.len()).expect("because slots are fewer");
+            self.implied.push(implied(path));
+            slots.push(Slot { layer: IMPLIED, entry: index });
+        }
+        slots.sort_by(|a, b| self.path(tocs, *a).cmp(self.path(tocs, *b)));
+        self.slots = slots;
+        self
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn entry<'a>(&'a self, tocs: &'a Tocs, at: usize) -> &'a Entry {
+        self.slot_entry(tocs, self.slots[at])
+    }
+
+    pub(super) fn layer(&self, at: usize) -> Option<usize> {
+        Some(self.slots[at].layer).filter(|layer| *layer != IMPLIED).map(|layer| layer as usize)
+    }
+
+    fn slot_entry<'a>(&'a self, tocs: &'a Tocs, slot: Slot) -> &'a Entry {
+        match slot.layer {
+            IMPLIED => &self.implied[slot.entry as usize],
+            layer => tocs[layer as usize].entry(slot.entry as usize),
+        }
+    }
+
+    fn path<'a>(&'a self, tocs: &'a Tocs, slot: Slot) -> &'a [u8] {
+        self.slot_entry(tocs, slot).path.as_bytes()
+    }
+
+    pub(super) fn position(&self, tocs: &Tocs, path: &[u8]) -> Result<usize, usize> {
+        self.slots.binary_search_by(|slot| self.path(tocs, *slot).cmp(path))
+    }
+
+    fn below(&self, tocs: &Tocs, directory: &[u8]) -> std::ops::Range<usize> {
+        range_below(self.slots.len(), directory, |at| self.path(tocs, self.slots[at]))
+    }
+
+    /// The positions of what is directly in `directory`, by name.
+    pub(super) fn children(&self, tocs: &Tocs, directory: &[u8]) -> Vec<usize> {
+        let range = self.below(tocs, directory);
+        let prefix = if directory.is_empty() { 0 } else { directory.len() + 1 };
+        let mut children = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let path = self.entry(tocs, at).path.as_bytes();
+            match path[prefix..].iter().position(|b| *b == b'/') {
+                None => {
+                    children.push(at);
+                    at += 1;
+                }
+                // Something deeper; its directory had its slot, so the whole subtree is skipped.
+                Some(slash) => at = self.below(tocs, &path[..prefix + slash]).end,
+            }
+        }
+        children
+    }
+}
+
+/// A list that is being made.
+struct Merge<'a> {
+    tocs: &'a Tocs,
+    flat: Flat,
+}
+
+impl Merge<'_> {
+    fn append(&mut self, slot: Slot) {
+        debug_assert!(
+            self.flat.slots.last().is_none_or(
+                |last| self.flat.path(self.tocs, *last) < self.flat.path(self.tocs, slot)
+            )
+        );
+        self.flat.slots.push(slot);
+    }
+}
