@@ -1,0 +1,422 @@
+//! The walk over one word.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use super::pattern::Pattern;
+use super::{ExpandError, Scope, replace};
+use crate::limits::{MAX_EXPANDED_BYTES, MAX_EXPANSION_DEPTH};
+
+/// How to read words: the escape character and what is left alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Lexer {
+    escape: char,
+    options: Options,
+}
+
+/// What a [`Lexer`] leaves alone.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent switches of the reference")]
+struct Options {
+    raw_quotes: bool,
+    raw_escapes: bool,
+    skip_quotes: bool,
+    keep_unset: bool,
+}
+
+/// An expanded word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// The text.
+    pub text: String,
+    /// Every variable that was looked up, set or not, once each, in order of the first look.
+    pub reads: Vec<String>,
+    /// Those of [`Self::reads`] that are not set.
+    pub unset: Vec<String>,
+}
+
+impl Lexer {
+    /// A lexer that expands, and takes quotes and escapes off.
+    #[must_use]
+    pub fn new(escape: char) -> Self {
+        Self { escape, options: Options::default() }
+    }
+
+    /// Keeps quotes in the result.
+    #[must_use]
+    pub fn raw_quotes(mut self) -> Self {
+        self.options.raw_quotes = true;
+        self
+    }
+
+    /// Keeps escape characters in the result.
+    #[must_use]
+    pub fn raw_escapes(mut self) -> Self {
+        self.options.raw_escapes = true;
+        self
+    }
+
+    /// Takes quotes for plain text.
+    #[must_use]
+    pub fn skip_quotes(mut self) -> Self {
+        self.options.skip_quotes = true;
+        self
+    }
+
+    /// Leaves uses of unset variables as they stand.
+    #[must_use]
+    pub fn keep_unset(mut self) -> Self {
+        self.options.keep_unset = true;
+        self
+    }
+
+    /// Expands one word.
+    pub fn expand(&self, word: &str, scope: &dyn Scope) -> Result<Expanded, ExpandError> {
+        let mut walk = Walk::new(*self, word, scope);
+        let text = walk.until(None, None)?;
+        Ok(Expanded { text, reads: walk.reads, unset: walk.unset })
+    }
+
+    /// Expands, then cuts at blanks that are neither quoted nor escaped.
+    pub fn words(&self, word: &str, scope: &dyn Scope) -> Result<Vec<String>, ExpandError> {
+        let mut words = Words::default();
+        Walk::new(*self, word, scope).until(None, Some(&mut words))?;
+        Ok(words.finish())
+    }
+}
+
+/// Collects words while text goes by.
+#[derive(Debug, Default)]
+struct Words {
+    done: Vec<String>,
+    word: String,
+}
+
+impl Words {
+    /// A character that separates words if it is a blank.
+    fn push(&mut self, c: char) {
+        if !c.is_whitespace() {
+            self.word.push(c);
+        } else if !self.word.is_empty() {
+            self.done.push(std::mem::take(&mut self.word));
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if !self.word.is_empty() {
+            self.done.push(self.word);
+        }
+        self.done
+    }
+}
+
+struct Walk<'a> {
+    lexer: Lexer,
+    chars: Peekable<Chars<'a>>,
+    scope: &'a dyn Scope,
+    raw_escapes: bool,
+    depth: usize,
+    reads: Vec<String>,
+    unset: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(lexer: Lexer, word: &'a str, scope: &'a dyn Scope) -> Self {
+        // The reference's scanner drops a byte order mark at the start of what it scans.
+        let word = word.strip_prefix('\u{feff}').unwrap_or(word);
+        let chars = word.chars().peekable();
+        let raw_escapes = lexer.options.raw_escapes;
+        Self { lexer, chars, scope, raw_escapes, depth: 0, reads: Vec::new(), unset: Vec::new() }
+    }
+
+    /// Text up to `stop` (which is consumed) or, without one, to the end.
+    fn until(
+        &mut self,
+        stop: Option<char>,
+        mut words: Option<&mut Words>,
+    ) -> Result<String, ExpandError> {
+        let quotes = !self.lexer.options.skip_quotes;
+        let mut text = String::new();
+        while let Some(&c) = self.chars.peek() {
+            if Some(c) == stop {
+                self.chars.next();
+                return Ok(text);
+            }
+            match c {
+                '$' => {
+                    let value = self.dollar()?;
+                    text.push_str(&value);
+                    if let Some(words) = &mut words {
+                        value.chars().for_each(|c| words.push(c));
+                    }
+                }
+                '\'' | '"' if quotes => {
+                    let quoted =
+                        if c == '"' { self.double_quotes()? } else { self.single_quotes()? };
+                    text.push_str(&quoted);
+                    if let Some(words) = &mut words {
+                        words.word.push_str(&quoted);
+                    }
+                }
+                _ => self.plain(&mut text, words.as_deref_mut()),
+            }
+            if text.len() > MAX_EXPANDED_BYTES {
+                return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
+            }
+        }
+        match stop {
+            None => Ok(text),
+            Some('/') => Err(ExpandError::MissingSlash),
+            Some(_) => Err(ExpandError::MissingBrace),
+        }
+    }
+
+    /// One character that is neither quote nor `$`, or an escape character and the next one.
+    fn plain(&mut self, text: &mut String, words: Option<&mut Words>) {
+        let Some(c) = self.chars.next() else { return };
+        let mut literal = String::new();
+        if c == self.lexer.escape {
+            if self.raw_escapes {
+                literal.push(c);
+            }
+            literal.extend(self.chars.next());
+            text.push_str(&literal);
+            if let Some(words) = words {
+                words.word.push_str(&literal);
+            }
+        } else {
+            text.push(c);
+            if let Some(words) = words {
+                words.push(c);
+            }
+        }
+    }
+
+    fn single_quotes(&mut self) -> Result<String, ExpandError> {
+        let raw = self.lexer.options.raw_quotes;
+        let mut text = String::new();
+        if raw {
+            text.push('\'');
+        }
+        self.chars.next();
+        loop {
+            match self.chars.next() {
+                None => return Err(ExpandError::SingleQuote),
+                Some('\'') => break,
+                Some(c) => text.push(c),
+            }
+        }
+        if raw {
+            text.push('\'');
+        }
+        Ok(text)
+    }
+
+    fn double_quotes(&mut self) -> Result<String, ExpandError> {
+        let raw = self.lexer.options.raw_quotes;
+        let escape = self.lexer.escape;
+        let mut text = String::new();
+        if raw {
+            text.push('"');
+        }
+        self.chars.next();
+        loop {
+            match self.chars.peek().copied() {
+                None => return Err(ExpandError::DoubleQuote),
+                Some('"') => break,
+                Some('$') => text.push_str(&self.dollar()?),
+                Some(c) => {
+                    self.chars.next();
+                    if c != escape {
+                        text.push(c);
+                        continue;
+                    }
+                    if self.raw_escapes {
+                        text.push(c);
+                    }
+                    let escapable = |next: &char| matches!(*next, '"' | '$') || *next == escape;
+                    text.push(self.chars.next_if(escapable).unwrap_or(c));
+                }
+            }
+            if text.len() > MAX_EXPANDED_BYTES {
+                return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
+            }
+        }
+        self.chars.next();
+        if raw {
+            text.push('"');
+        }
+        Ok(text)
+    }
+
+    /// A `$` and what belongs to it.
+    fn dollar(&mut self) -> Result<String, ExpandError> {
+        self.chars.next();
+        if self.chars.peek() != Some(&'{') {
+            let name = self.name();
+            if name.is_empty() {
+                return Ok("$".to_owned());
+            }
+            return Ok(match self.lookup(&name) {
+                Some(value) => value.to_owned(),
+                None if self.lexer.options.keep_unset => format!("${name}"),
+                None => String::new(),
+            });
+        }
+        self.chars.next();
+        if self.depth == MAX_EXPANSION_DEPTH {
+            return Err(ExpandError::TooDeep { limit: MAX_EXPANSION_DEPTH });
+        }
+        self.depth += 1;
+        let value = self.braces();
+        self.depth -= 1;
+        value
+    }
+
+    /// What stands after `${`.
+    fn braces(&mut self) -> Result<String, ExpandError> {
+        match self.chars.peek() {
+            None => return Err(ExpandError::MissingBrace),
+            Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
+            Some(_) => {}
+        }
+        let name = self.name();
+        match self.chars.next() {
+            None => Err(ExpandError::MissingBrace),
+            Some('}') => Ok(match self.lookup(&name) {
+                Some(value) => value.to_owned(),
+                None if self.lexer.options.keep_unset => format!("${{{name}}}"),
+                None => String::new(),
+            }),
+            Some(':') => match self.chars.next() {
+                None => Err(ExpandError::MissingBrace),
+                Some(c @ ('#' | '%')) => Err(ExpandError::Modifier { modifier: format!(":{c}") }),
+                Some(c) => self.modified(&name, c, true),
+            },
+            Some('/') => self.replaced(&name),
+            Some(c @ ('+' | '-' | '?' | '#' | '%')) => self.modified(&name, c, false),
+            Some(c) => Err(ExpandError::Modifier { modifier: c.to_string() }),
+        }
+    }
+
+    /// The word of a modifier, up to `stop`, with escapes kept or not.
+    fn word_until(&mut self, stop: char, raw_escapes: bool) -> Result<String, ExpandError> {
+        let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
+        let word = self.until(Some(stop), None);
+        self.raw_escapes = before;
+        word
+    }
+
+    fn modified(
+        &mut self,
+        name: &str,
+        modifier: char,
+        empty_is_unset: bool,
+    ) -> Result<String, ExpandError> {
+        let trims = matches!(modifier, '#' | '%');
+        let word = self.word_until('}', trims)?;
+        let value = self.lookup(name);
+        let colon = if empty_is_unset { ":" } else { "" };
+        if value.is_none() && self.lexer.options.keep_unset {
+            return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
+        }
+        let usable = value.filter(|value| !(empty_is_unset && value.is_empty()));
+        match modifier {
+            '-' => Ok(usable.map_or(word, str::to_owned)),
+            '+' => Ok(usable.map_or_else(String::new, |_| word)),
+            '?' => usable.map(str::to_owned).ok_or_else(|| {
+                let state = if value.is_none() { "unset" } else { "empty" };
+                let message =
+                    if word.is_empty() { format!("is not allowed to be {state}") } else { word };
+                ExpandError::Required { name: name.to_owned(), message }
+            }),
+            '#' | '%' => {
+                let longest = word.starts_with(modifier);
+                let pattern = Pattern::parse(if longest { &word[1..] } else { &word })?;
+                let value = value.unwrap_or_default();
+                Ok(if modifier == '#' {
+                    pattern.trim_prefix(value, longest)
+                } else {
+                    pattern.trim_suffix(value, longest)
+                })
+            }
+            _ => Err(ExpandError::Modifier { modifier: format!("{colon}{modifier}") }),
+        }
+    }
+
+    /// `${name/pattern/replacement}`, after the first `/`.
+    fn replaced(&mut self, name: &str) -> Result<String, ExpandError> {
+        let all = self.chars.next_if_eq(&'/').is_some();
+        let pattern = self.word_until('/', true)?;
+        let replacement = self.word_until('}', true)?;
+        let value = self.lookup(name);
+        if value.is_none() && self.lexer.options.keep_unset {
+            return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
+        }
+        let pattern = Pattern::parse(&pattern)?;
+        let value = value.unwrap_or_default();
+        if all {
+            replace::all(&pattern, value, &replacement)
+        } else {
+            Ok(replace::first(&pattern, value, &replacement))
+        }
+    }
+
+    /// A variable's name at this place; empty if there is none.
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        match self.chars.peek().copied() {
+            Some(c) if is_digit(c) => {
+                while let Some(c) = self.chars.next_if(|c| is_digit(*c)) {
+                    name.push(c);
+                }
+            }
+            Some(c @ ('@' | '*' | '#' | '?' | '-' | '$' | '!')) => {
+                self.chars.next();
+                name.push(c);
+            }
+            _ => {
+                while let Some(c) = self.chars.next_if(|c| is_name_char(*c)) {
+                    name.push(c);
+                }
+            }
+        }
+        name
+    }
+
+    fn lookup(&mut self, name: &str) -> Option<&'a str> {
+        let value = self.scope.get(name);
+        if !self.reads.iter().any(|read| read == name) {
+            self.reads.push(name.to_owned());
+            if value.is_none() {
+                self.unset.push(name.to_owned());
+            }
+        }
+        value
+    }
+}
+
+fn is_name_char(c: char) -> bool {
+    c == '_' || is_digit(c) || (c.is_alphabetic() && !c.is_numeric())
+}
+
+/// A decimal digit of any script. The standard library only knows "numeric", which also holds
+/// fractions and superscripts, and those end a name.
+fn is_digit(c: char) -> bool {
+    /// Where the scripts' ten digits begin.
+    const ZEROS: [u32; 62] = [
+        0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6,
+        0xe50, 0xed0, 0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90,
+        0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0,
+        0xff10, 0x104a0, 0x10d30, 0x11066, 0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0,
+        0x11650, 0x116c0, 0x11730, 0x118e0, 0x11950, 0x11c50, 0x11d50, 0x11da0, 0x11f50, 0x16a60,
+        0x16ac0, 0x16b50, 0x1e140, 0x1e2f0, 0x1e4f0, 0x1e950, 0x1fbf0,
+    ];
+    if c.is_ascii() {
+        return c.is_ascii_digit();
+    }
+    let code = c as u32;
+    // The mathematical digits stand in five rows of ten without a gap.
+    (0x1d7ce..=0x1d7ff).contains(&code)
+        || ZEROS.iter().any(|zero| (*zero..zero + 10).contains(&code))
+}

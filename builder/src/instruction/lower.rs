@@ -1,0 +1,297 @@
+//! From nodes to instructions.
+
+use super::config::{self, Words, bad_arguments};
+use super::flag::{self, FlagSpec, Flags};
+use super::{
+    Ast, Copy, CopySource, Device, Dockerfile, GlobalArg, Instruction, Located, MountFlag, NAMES,
+    Network, Run, Security, from, healthcheck, onbuild,
+};
+use crate::diagnostic::{self, Diagnostic, code};
+use crate::source::Span;
+use crate::suggest;
+use crate::syntax::{Node, heredoc_word};
+
+/// The flags of COPY.
+const COPY_FLAGS: [FlagSpec; 6] = [
+    flag::text("chown"),
+    flag::text("from"),
+    flag::text("chmod"),
+    flag::switch("link"),
+    flag::switch("parents"),
+    flag::list("exclude"),
+];
+
+/// The flags of ADD.
+const ADD_FLAGS: [FlagSpec; 7] = [
+    flag::text("chown"),
+    flag::text("chmod"),
+    flag::switch("link"),
+    flag::switch("keep-git-dir"),
+    flag::text("checksum"),
+    flag::switch("unpack"),
+    flag::list("exclude"),
+];
+
+/// The flags of RUN.
+const RUN_FLAGS: [FlagSpec; 4] =
+    [flag::list("mount"), flag::text("network"), flag::text("security"), flag::list("device")];
+
+/// Gives each line its meaning. Every problem of the file is reported, not just the first; an
+/// instruction that cannot be understood is left out.
+#[must_use]
+pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
+    let mut file = Dockerfile { directives: ast.directives.clone(), ..Dockerfile::default() };
+    let mut out = Vec::new();
+    let mut homeless = None;
+    let mut any = false;
+    for node in ast.nodes() {
+        any = true;
+        if node.keyword.eq_ignore_ascii_case("from") {
+            let stage = from::stage(node, file.stages.len(), &mut out);
+            file.stages.push(stage);
+            continue;
+        }
+        let known = is_known(&node.keyword);
+        let located = located(node, &mut out);
+        if let Some(stage) = file.stages.last_mut() {
+            stage.instructions.extend(located);
+        } else if node.keyword.eq_ignore_ascii_case("arg") {
+            file.global_args.extend(located.and_then(global_arg));
+        } else if known {
+            homeless.get_or_insert(node.keyword_span);
+        }
+    }
+    if let Some(span) = homeless {
+        out.push(
+            Diagnostic::error(code::NO_STAGE, span, "no build stage in current context")
+                .with_help("only ARG and comments may stand before the first FROM"),
+        );
+    } else if any && file.stages.is_empty() && out.is_empty() {
+        let end = ast.items.last().map_or(0, |item| item.span.end);
+        out.push(
+            Diagnostic::error(
+                code::NO_STAGE,
+                Span::new(end, end),
+                "dockerfile contains no stages to build",
+            )
+            .with_help("a stage begins with `FROM <image>`"),
+        );
+    }
+    diagnostic::tidy(&mut out);
+    (file, out)
+}
+
+fn global_arg(located: Located) -> Option<GlobalArg> {
+    match located.instruction {
+        Instruction::Arg(args) => Some(GlobalArg { args, span: located.span, text: located.text }),
+        _ => None,
+    }
+}
+
+fn is_known(keyword: &str) -> bool {
+    NAMES.iter().any(|name| keyword.eq_ignore_ascii_case(name))
+}
+
+/// One instruction other than FROM, with its place.
+pub(super) fn located(node: &Node, out: &mut Vec<Diagnostic>) -> Option<Located> {
+    let mut located = Located {
+        instruction: Instruction::Shell(Vec::new()),
+        span: node.span,
+        line_span: node.line_span(),
+        text: node.line.text.trim().to_owned(),
+        keyword: node.keyword.clone(),
+        word_spans: Vec::new(),
+        flag_spans: Vec::new(),
+        comments: node.comments.clone(),
+    };
+    located.instruction = instruction(node, &mut located, out)?;
+    Some(located)
+}
+
+fn instruction(
+    node: &Node,
+    located: &mut Located,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Instruction> {
+    let keyword = node.keyword.to_ascii_uppercase();
+    match keyword.as_str() {
+        "RUN" => return run(node, located, out),
+        "COPY" => return copy(node, located, &COPY_FLAGS, out).map(Instruction::Copy),
+        "ADD" => return copy(node, located, &ADD_FLAGS, out).map(Instruction::Add),
+        "HEALTHCHECK" => {
+            let (healthcheck, spans) = healthcheck::lower(node, out)?;
+            located.flag_spans = spans;
+            return Some(Instruction::Healthcheck(healthcheck));
+        }
+        // The reference never looks at the flags of these two.
+        "ARG" => return config::args(node, out).map(Instruction::Arg),
+        "STOPSIGNAL" => return config::one(node, out).map(Instruction::StopSignal),
+        _ if is_known(&keyword) => drop(Flags::read(node, &[], out)),
+        _ => {
+            out.push(unknown(node));
+            return None;
+        }
+    }
+    Some(match keyword.as_str() {
+        "ENV" | "LABEL" => {
+            let pairs = config::pairs(node, out)?;
+            located.word_spans = pairs.spans;
+            if keyword == "ENV" {
+                Instruction::Env(pairs.pairs)
+            } else {
+                Instruction::Label(pairs.pairs)
+            }
+        }
+        "CMD" => Instruction::Cmd(config::command(node, out)?),
+        "ENTRYPOINT" => Instruction::Entrypoint(config::command(node, out)?),
+        "SHELL" => config::shell(node, out)?,
+        "USER" => Instruction::User(config::one(node, out)?),
+        "WORKDIR" => Instruction::Workdir(config::one(node, out)?),
+        "MAINTAINER" => Instruction::Maintainer(config::one(node, out)?),
+        "ONBUILD" => Instruction::OnBuild(onbuild::read(node, out)?),
+        "EXPOSE" => {
+            let words = config::expose(node, out)?;
+            located.word_spans = words.spans;
+            Instruction::Expose(words.texts)
+        }
+        "VOLUME" => {
+            let words = config::volume(node, out)?;
+            located.word_spans = words.spans;
+            Instruction::Volume(words.texts)
+        }
+        // FROM has no place here: a trigger cannot begin a stage.
+        _ => {
+            out.push(Diagnostic::error(
+                code::BAD_TRIGGER,
+                node.keyword_span,
+                format!("{keyword} isn't allowed as an ONBUILD trigger"),
+            ));
+            return None;
+        }
+    })
+}
+
+fn unknown(node: &Node) -> Diagnostic {
+    Diagnostic::error(
+        code::UNKNOWN_INSTRUCTION,
+        node.keyword_span,
+        format!("unknown instruction: {}", node.keyword),
+    )
+    .with_suggestion(suggest::nearest(&node.keyword, NAMES))
+}
+
+fn run(node: &Node, located: &mut Located, out: &mut Vec<Diagnostic>) -> Option<Instruction> {
+    let flags = Flags::read(node, &RUN_FLAGS, out);
+    let command = config::command(node, out)?;
+    let mut run = Run {
+        command,
+        heredocs: node.heredocs.clone(),
+        mounts: Vec::new(),
+        network: Network::default(),
+        security: Security::default(),
+        devices: Vec::new(),
+    };
+    for (text, span) in flags.list("mount") {
+        match MountFlag::new(text, span) {
+            Ok(mount) => run.mounts.push(mount),
+            Err(error) => {
+                out.push(Diagnostic::error(code::BAD_MOUNT, span, error.to_string()));
+            }
+        }
+    }
+    for (text, span) in flags.list("device") {
+        match Device::parse(text) {
+            Ok(device) => run.devices.push(device),
+            Err(error) => out.push(Diagnostic::error(code::BAD_FLAG, span, error.to_string())),
+        }
+    }
+    let networks =
+        [("default", Network::Default), ("none", Network::None), ("host", Network::Host)];
+    run.network = choice(&flags, "network", &networks, out).unwrap_or_default();
+    let securities = [("sandbox", Security::Sandbox), ("insecure", Security::Insecure)];
+    run.security = choice(&flags, "security", &securities, out).unwrap_or_default();
+    located.flag_spans = flags.spans();
+    Some(Instruction::Run(run))
+}
+
+/// The value of a flag that takes one of a few words.
+fn choice<T: Clone>(
+    flags: &Flags,
+    name: &str,
+    words: &[(&str, T)],
+    out: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    let value = flags.raw(name)?;
+    if let Some((_, choice)) = words.iter().find(|(word, _)| *word == value) {
+        return Some(choice.clone());
+    }
+    let span = flags.span(name).unwrap_or_default();
+    let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let diagnostic =
+        Diagnostic::error(code::BAD_FLAG, span, format!("invalid value for --{name}: \"{value}\""));
+    out.push(match suggest::nearest(value, names.iter().copied()) {
+        Some(nearest) => diagnostic.with_suggestion(Some(nearest)),
+        None => diagnostic.with_help(format!("one of {}", names.join(", "))),
+    });
+    None
+}
+
+fn copy(
+    node: &Node,
+    located: &mut Located,
+    specs: &[FlagSpec],
+    out: &mut Vec<Diagnostic>,
+) -> Option<Copy> {
+    let keyword = node.keyword.to_uppercase();
+    let errors_before = out.len();
+    let flags = Flags::read(node, specs, out);
+    let words = Words::json_or_blank(node, out)?;
+    let Some((dest, sources)) = words.texts.split_last().filter(|(_, sources)| !sources.is_empty())
+    else {
+        out.push(bad_arguments(
+            node.rest_span(),
+            format!(
+                "{keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
+            ),
+        ));
+        return None;
+    };
+    if heredoc_word(dest).is_some() {
+        let span = words.spans.last().copied().unwrap_or(node.rest_span());
+        let message = format!("{keyword} cannot accept a heredoc as a destination");
+        out.push(bad_arguments(span, message));
+    }
+    if let Some(value) = flags.text("from").filter(|from| from.contains('$')) {
+        out.push(
+            Diagnostic::error(
+                code::BAD_FLAG,
+                flags.span("from").unwrap_or(node.keyword_span),
+                format!("variable expansion is not supported for --from: {value}"),
+            )
+            .with_help("define a new stage with FROM using ARG from global scope as a workaround"),
+        );
+    }
+    let mut copy = Copy {
+        dest: dest.clone(),
+        from: flags.text("from"),
+        chown: flags.text("chown"),
+        chmod: flags.text("chmod"),
+        link: flags.switch("link").unwrap_or_default(),
+        parents: flags.switch("parents").unwrap_or_default(),
+        excludes: flags.list("exclude").map(|(text, _)| text.to_owned()).collect(),
+        checksum: flags.text("checksum"),
+        keep_git_dir: flags.switch("keep-git-dir"),
+        unpack: flags.switch("unpack"),
+        json: words.json,
+        ..Copy::default()
+    };
+    for source in sources {
+        match heredoc_word(source) {
+            Some(word) => copy.heredocs.push(CopySource::new(&word, &node.heredocs)),
+            None => copy.sources.push(source.clone()),
+        }
+    }
+    located.word_spans = words.spans;
+    located.flag_spans = flags.spans();
+    (out.len() == errors_before).then_some(copy)
+}

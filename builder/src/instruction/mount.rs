@@ -1,0 +1,502 @@
+//! RUN `--mount=type=…,…`: five types, all options.
+//!
+//! The value is one line of comma-separated values; keys are matched in any case. Values are
+//! expanded one by one when the step's scope is known ([`MountFlag::resolve`]), all but `from`,
+//! which must be known before anything is expanded: the stage graph hangs on it.
+//!
+//! Options are taken in order, so `size` and `required` must come after the `type` they belong to.
+
+use crate::expand::ExpandError;
+use crate::source::Span;
+use crate::suggest;
+
+/// All keys, for suggestions.
+const KEYS: [&str; 19] = [
+    "type",
+    "from",
+    "source",
+    "target",
+    "readonly",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "src",
+    "dst",
+    "destination",
+    "ro",
+    "rw",
+    "readwrite",
+    "env",
+];
+
+/// A `--mount` flag before expansion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountFlag {
+    /// The value of the flag, unquoted.
+    pub text: String,
+    /// Where the flag stands.
+    pub span: Span,
+    /// The value of `from`, if any.
+    pub from: Option<String>,
+}
+
+/// A mount, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// The stage, named context or image that the files come from.
+    pub from: Option<String>,
+    /// The path in there; for secrets another word for the id.
+    pub source: Option<String>,
+    /// Where to; empty if not given.
+    pub target: String,
+    /// Whether writing is refused.
+    pub read_only: bool,
+    /// Size limit of a tmpfs in bytes.
+    pub size: Option<u64>,
+    /// The id of a cache, secret or ssh agent.
+    pub id: Option<String>,
+    /// How a cache is shared; `None` is shared.
+    pub sharing: Option<Sharing>,
+    /// Whether a secret or agent must be there.
+    pub required: bool,
+    /// Permissions of the file or new directory.
+    pub mode: Option<u32>,
+    /// Owner of the file or new directory.
+    pub uid: Option<u32>,
+    /// Group of the file or new directory.
+    pub gid: Option<u32>,
+    /// The environment variable that holds a secret.
+    pub env: Option<String>,
+}
+
+/// The type of a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MountKind {
+    /// Files of the context, a stage or an image.
+    #[default]
+    Bind,
+    /// A directory that stays from build to build.
+    Cache,
+    /// An empty file system in memory.
+    Tmpfs,
+    /// A secret, as a file or in the environment.
+    Secret,
+    /// An ssh agent's socket.
+    Ssh,
+}
+
+/// What happens when two steps want one cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Both use it.
+    #[default]
+    Shared,
+    /// The second gets another one.
+    Private,
+    /// The second waits.
+    Locked,
+}
+
+impl MountKind {
+    const ALL: [Self; 5] = [Self::Bind, Self::Cache, Self::Tmpfs, Self::Secret, Self::Ssh];
+
+    /// The type's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Cache => "cache",
+            Self::Tmpfs => "tmpfs",
+            Self::Secret => "secret",
+            Self::Ssh => "ssh",
+        }
+    }
+}
+
+impl Sharing {
+    const ALL: [Self; 3] = [Self::Shared, Self::Private, Self::Locked];
+
+    /// The mode's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Private => "private",
+            Self::Locked => "locked",
+        }
+    }
+}
+
+/// Why a `--mount` cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MountError {
+    /// The fields are no comma-separated values.
+    #[error("failed to parse csv mounts: {reason}")]
+    Csv {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// A variable in `from`.
+    #[error("'from' doesn't support variable expansion, define alias stage instead")]
+    FromVariable,
+    /// A field that is no `key=value`.
+    #[error("invalid field '{field}' must be a key=value pair")]
+    NoValue {
+        /// The field.
+        field: String,
+    },
+    /// A key that does not exist.
+    #[error("unexpected key '{key}' in '{field}'{}", did_you_mean(*.nearest))]
+    Key {
+        /// The key.
+        key: String,
+        /// The whole field.
+        field: String,
+        /// The key that was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// A key that this type of mount does not have.
+    #[error("unexpected key '{key}' for mount type '{kind}'")]
+    KeyForType {
+        /// The key.
+        key: String,
+        /// The mount's type.
+        kind: &'static str,
+    },
+    /// A type that does not exist.
+    #[error("unsupported mount type \"{value}\"{}", did_you_mean(*.nearest))]
+    Type {
+        /// The type.
+        value: String,
+        /// The type that was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// A way of sharing that does not exist.
+    #[error("unsupported sharing value \"{value}\"{}", did_you_mean(*.nearest))]
+    Sharing {
+        /// The value.
+        value: String,
+        /// The value that was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// A value that the key cannot have.
+    #[error("invalid value for {key}: {value}")]
+    Value {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// An option that this type of mount does not have.
+    #[error("{key} not allowed for \"{kind}\" type mounts")]
+    NotAllowed {
+        /// The option.
+        key: &'static str,
+        /// The mount's type.
+        kind: &'static str,
+    },
+    /// A secret with `from`.
+    #[error("secret mount should not have a from")]
+    SecretFrom,
+    /// A secret with `sharing`.
+    #[error("secret mount should not define sharing")]
+    SecretSharing,
+    /// A secret without id, source and target.
+    #[error("invalid secret mount. one of source, target required")]
+    SecretUnnamed,
+    /// A secret with both id and source.
+    #[error("both source and id can't be set")]
+    SecretTwice,
+    /// `sharing` for something other than a cache.
+    #[error("invalid cache sharing set for {kind} mount")]
+    NotACache {
+        /// The mount's type.
+        kind: &'static str,
+    },
+    /// A target that is missing or the root.
+    #[error("invalid mount target \"{target}\"")]
+    Target {
+        /// The target in the image.
+        target: String,
+    },
+    /// A value that cannot be expanded.
+    #[error(transparent)]
+    Expand(#[from] ExpandError),
+}
+
+fn did_you_mean(nearest: Option<&'static str>) -> String {
+    nearest.map(|word| format!(" (did you mean {word}?)")).unwrap_or_default()
+}
+
+impl MountFlag {
+    /// Reads what must be known before expansion: that the fields can be told apart, and `from`.
+    pub(super) fn new(text: &str, span: Span) -> Result<Self, MountError> {
+        let fields = csv_fields(text).map_err(|reason| MountError::Csv { reason })?;
+        let mut from = None;
+        for (key, value) in fields.iter().filter_map(|field| field.split_once('=')) {
+            if !key.eq_ignore_ascii_case("from") {
+                continue;
+            }
+            if value.find('$').is_some_and(|at| at + 1 < value.len()) {
+                return Err(MountError::FromVariable);
+            }
+            from = Some(value.to_owned()).filter(|from| !from.is_empty());
+        }
+        Ok(Self { text: text.to_owned(), span, from })
+    }
+
+    /// Reads all options, each value expanded with `expand`.
+    pub fn resolve(
+        &self,
+        expand: &mut dyn FnMut(&str) -> Result<String, ExpandError>,
+    ) -> Result<Mount, MountError> {
+        parse(&self.text, expand)
+    }
+}
+
+/// Reads the value of a `--mount` flag, each option's value expanded with `expand`.
+pub fn parse(
+    text: &str,
+    expand: &mut dyn FnMut(&str) -> Result<String, ExpandError>,
+) -> Result<Mount, MountError> {
+    let fields = csv_fields(text).map_err(|reason| MountError::Csv { reason })?;
+    let mut mount = Mount::default();
+    let mut read_only = None;
+    for field in &fields {
+        match field.split_once('=') {
+            Some((key, value)) => {
+                let value = expand(value)?;
+                mount.option(field, &key.to_lowercase(), value, &mut read_only)?;
+            }
+            None => mount.switch(field, &mut read_only)?,
+        }
+    }
+    mount.check()?;
+    let writable = matches!(mount.kind, MountKind::Cache | MountKind::Tmpfs);
+    mount.read_only = read_only.unwrap_or(!writable);
+    Ok(mount)
+}
+
+impl Mount {
+    /// A field without `=`.
+    fn switch(&mut self, field: &str, read_only: &mut Option<bool>) -> Result<(), MountError> {
+        match field.to_lowercase().as_str() {
+            "readonly" | "ro" => *read_only = Some(true),
+            "readwrite" | "rw" => *read_only = Some(false),
+            key @ "required" => {
+                self.only_for(key, &[MountKind::Secret, MountKind::Ssh])?;
+                self.required = true;
+            }
+            _ => return Err(MountError::NoValue { field: field.to_owned() }),
+        }
+        Ok(())
+    }
+
+    /// A field with `=`.
+    fn option(
+        &mut self,
+        field: &str,
+        key: &str,
+        value: String,
+        read_only: &mut Option<bool>,
+    ) -> Result<(), MountError> {
+        let invalid = || MountError::Value { key: key.to_owned(), value: value.clone() };
+        match key {
+            "type" => self.kind = kind(&value)?,
+            "from" => self.from = not_empty(value),
+            "source" | "src" => self.source = not_empty(value),
+            "target" | "dst" | "destination" => self.target = value,
+            "readonly" | "ro" => *read_only = Some(parse_bool(&value).ok_or_else(invalid)?),
+            "readwrite" | "rw" => *read_only = Some(!parse_bool(&value).ok_or_else(invalid)?),
+            "required" => {
+                self.only_for(key, &[MountKind::Secret, MountKind::Ssh])?;
+                self.required = parse_bool(&value).ok_or_else(invalid)?;
+            }
+            "size" => {
+                self.only_for(key, &[MountKind::Tmpfs])?;
+                self.size = Some(parse_size(&value).ok_or_else(invalid)?);
+            }
+            "id" => self.id = not_empty(value),
+            "sharing" => self.sharing = Some(sharing(&value)?),
+            "mode" => self.mode = Some(number(&value, 8).ok_or_else(invalid)?),
+            "uid" => self.uid = Some(number(&value, 10).ok_or_else(invalid)?),
+            "gid" => self.gid = Some(number(&value, 10).ok_or_else(invalid)?),
+            "env" => self.env = not_empty(value),
+            _ => {
+                return Err(MountError::Key {
+                    key: key.to_owned(),
+                    field: field.to_owned(),
+                    nearest: suggest::nearest(key, KEYS),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn only_for(&self, key: &str, kinds: &[MountKind]) -> Result<(), MountError> {
+        if kinds.contains(&self.kind) {
+            return Ok(());
+        }
+        Err(MountError::KeyForType { key: key.to_owned(), kind: self.kind.name() })
+    }
+
+    /// What the options mean together.
+    fn check(&self) -> Result<(), MountError> {
+        let kind = self.kind.name();
+        if matches!(self.kind, MountKind::Bind | MountKind::Tmpfs) {
+            let given = [("mode", self.mode), ("uid", self.uid), ("gid", self.gid)];
+            if let Some((key, _)) = given.into_iter().find(|(_, value)| value.is_some()) {
+                return Err(MountError::NotAllowed { key, kind });
+            }
+        }
+        if self.env.is_some() && self.kind != MountKind::Secret {
+            return Err(MountError::NotAllowed { key: "env", kind });
+        }
+        if self.kind == MountKind::Secret {
+            self.check_secret()?;
+        }
+        if self.sharing.is_some() && self.kind != MountKind::Cache {
+            return Err(MountError::NotACache { kind });
+        }
+        Ok(())
+    }
+
+    fn check_secret(&self) -> Result<(), MountError> {
+        if self.from.is_some() {
+            return Err(MountError::SecretFrom);
+        }
+        if self.sharing.is_some() {
+            return Err(MountError::SecretSharing);
+        }
+        match (&self.source, &self.id) {
+            (None, None) if self.target.is_empty() => Err(MountError::SecretUnnamed),
+            (Some(_), Some(_)) => Err(MountError::SecretTwice),
+            _ => Ok(()),
+        }
+    }
+
+    /// The target as an absolute, clean path: a relative one stands below `workdir`. The root is an
+    /// error, and so is what names it, such as nothing at all in `/`.
+    pub fn absolute_target(&self, workdir: &str) -> Result<String, MountError> {
+        let path = if self.target.starts_with('/') {
+            self.target.clone()
+        } else {
+            format!("{workdir}/{}", self.target)
+        };
+        let target = crate::glob::clean(&format!("/{path}"));
+        if target == "/" { Err(MountError::Target { target }) } else { Ok(target) }
+    }
+}
+
+fn kind(value: &str) -> Result<MountKind, MountError> {
+    let lower = value.to_lowercase();
+    let kind = MountKind::ALL.into_iter().find(|kind| kind.name() == lower);
+    kind.ok_or_else(|| MountError::Type {
+        value: value.to_owned(),
+        nearest: suggest::nearest(value, MountKind::ALL.map(MountKind::name)),
+    })
+}
+
+fn sharing(value: &str) -> Result<Sharing, MountError> {
+    let lower = value.to_lowercase();
+    let sharing = Sharing::ALL.into_iter().find(|sharing| sharing.name() == lower);
+    sharing.ok_or_else(|| MountError::Sharing {
+        value: value.to_owned(),
+        nearest: suggest::nearest(value, Sharing::ALL.map(Sharing::name)),
+    })
+}
+
+fn not_empty(value: String) -> Option<String> {
+    Some(value).filter(|value| !value.is_empty())
+}
+
+/// An unsigned number without a sign, as Go's ParseUint reads it.
+fn number(value: &str, radix: u32) -> Option<u32> {
+    if value.starts_with('+') { None } else { u32::from_str_radix(value, radix).ok() }
+}
+
+/// A truth value as Go's ParseBool reads it.
+pub(super) fn parse_bool(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A size such as `64m`, `1.5 GiB` or `100`, in bytes, with binary units.
+fn parse_size(value: &str) -> Option<u64> {
+    let last_digit = value.rfind(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' '))?;
+    let (number, unit) = value.split_at(last_digit + 1);
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let size: f64 = number.parse().ok().filter(|_| !number.starts_with('+'))?;
+    if !size.is_finite() || size < 0.0 {
+        return None;
+    }
+    let unit = unit.to_ascii_lowercase();
+    let shift = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" if !unit.starts_with('i') => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    #[expect(clippy::cast_sign_loss, reason = "negative sizes were refused above")]
+    let bytes =
+        (size * f64::from(1_u32 << (shift % 30)) * f64::from(1_u32 << (shift / 30 * 30))) as u64;
+    Some(bytes)
+}
+
+/// The fields of one line of comma-separated values with RFC 4180 quoting.
+pub(super) fn csv_fields(text: &str) -> Result<Vec<String>, &'static str> {
+    if text.is_empty() {
+        return Err("EOF");
+    }
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let (field, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_field(quoted)?,
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                if rest[..end].contains('"') {
+                    return Err("bare \" in non-quoted-field");
+                }
+                (rest[..end].to_owned(), &rest[end..])
+            }
+        };
+        fields.push(field);
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None if after.is_empty() => return Ok(fields),
+            None => return Err("extraneous or missing \" in quoted-field"),
+        }
+    }
+}
+
+/// A field after its opening quote, and what follows the closing one.
+fn quoted_field(text: &str) -> Result<(String, &str), &'static str> {
+    let mut field = String::new();
+    let mut rest = text;
+    loop {
+        let Some((before, after)) = rest.split_once('"') else {
+            return Err("extraneous or missing \" in quoted-field");
+        };
+        field.push_str(before);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                field.push('"');
+                rest = after;
+            }
+            None => return Ok((field, after)),
+        }
+    }
+}

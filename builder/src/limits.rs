@@ -1,0 +1,29 @@
+//! Limits of the Dockerfile front end, each with its reason.
+//!
+//! Going over a limit is an error that names it, never a silent cut.
+
+/// Longest physical line of a Dockerfile or an ignore file, without its newline. The reference has
+/// the same limit, and files that it refuses should not build here only.
+pub const MAX_LINE_BYTES: usize = 65_535;
+
+/// Most diagnostics that one file yields. A binary file taken for a Dockerfile would yield millions,
+/// and nobody reads past the first screen.
+pub const MAX_DIAGNOSTICS: usize = 1_000;
+
+/// Deepest nesting of `${…${…}…}` in one word. People write two or three; the bound keeps a hostile
+/// word from using up the stack.
+pub const MAX_EXPANSION_DEPTH: usize = 200;
+
+/// Longest text that the expansion of one word may yield. Values that double with each ARG line
+/// would else need memory without end.
+pub const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest pattern in `${name#pattern}` and its kin, in characters. Matching costs pattern times
+/// text, and no hand-written pattern comes near.
+pub const MAX_PATTERN_CHARS: usize = 4_096;
+
+/// Deepest nesting of arrays and objects in a JSON form; what is deeper is no JSON, as in Go.
+pub const MAX_JSON_DEPTH: usize = 10_000;
+
+/// Most ports that one EXPOSE word can name: all of them.
+pub const MAX_PORT: u32 = 65_535;

@@ -1,0 +1,300 @@
+//! The nodes of a parsed Dockerfile.
+//!
+//! Items cover the file without gaps: the spans of [`Ast::items`], put together, are the file.
+//! An instruction's text is its *logical line*, in which continuations are joined and comments left
+//! out; [`LogicalLine`] keeps the way back from that text to the bytes of the file.
+
+use std::ops::Range;
+
+use crate::source::{Span, decode};
+
+/// A whole file: what stands where, and what its directives say.
+#[derive(Clone, Debug, Default)]
+pub struct Ast {
+    /// Everything in the file, in order and without gaps.
+    pub items: Vec<Item>,
+    /// The parser directives at the top.
+    pub directives: Directives,
+}
+
+impl Ast {
+    /// The instructions, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.items.iter().filter_map(|item| match &item.kind {
+            ItemKind::Instruction(node) => Some(&**node),
+            _ => None,
+        })
+    }
+}
+
+/// Some whole lines of the file.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The lines with their line endings.
+    pub span: Span,
+    /// What they are.
+    pub kind: ItemKind,
+}
+
+/// What an [`Item`] is.
+#[derive(Clone, Debug)]
+pub enum ItemKind {
+    /// A line of blanks.
+    Blank,
+    /// A comment between instructions.
+    Comment(Comment),
+    /// A parser directive.
+    Directive(Directive),
+    /// An instruction with its continuation lines and heredoc bodies.
+    Instruction(Box<Node>),
+    /// Lines that could not be read at all.
+    Unreadable,
+}
+
+/// A comment line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comment {
+    /// The text after `#`, trimmed.
+    pub text: String,
+    /// From `#` to the end of the line.
+    pub span: Span,
+}
+
+/// The parser directives of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Directives {
+    /// `# syntax=…`: recorded, never fetched; the current stable syntax is built in.
+    pub syntax: Option<Directive>,
+    /// `# check=…`: which checks to skip, and whether warnings fail the build.
+    pub check: Option<Directive>,
+    /// The escape character in force.
+    pub escape: Escape,
+}
+
+/// One parser directive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directive {
+    /// Name in lower case.
+    pub name: String,
+    /// Value, trimmed.
+    pub value: String,
+    /// From `#` to the end of the line.
+    pub span: Span,
+}
+
+/// The character that escapes and continues lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Escape {
+    /// `\`, the default.
+    #[default]
+    Backslash,
+    /// `` ` ``, for files full of Windows paths.
+    Backtick,
+}
+
+impl Escape {
+    /// The character itself.
+    #[must_use]
+    pub fn as_char(self) -> char {
+        match self {
+            Self::Backslash => '\\',
+            Self::Backtick => '`',
+        }
+    }
+}
+
+/// One instruction as written: keyword, flags, the rest, heredocs; not yet understood.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The first word as written; empty if the line is nothing but a continuation.
+    pub keyword: String,
+    /// Where the keyword stands.
+    pub keyword_span: Span,
+    /// The leading words that begin with `--`, unquoted.
+    pub flags: Vec<FlagWord>,
+    /// The part of [`LogicalLine::text`] after keyword and flags, trimmed.
+    pub rest: Range<usize>,
+    /// The joined line.
+    pub line: LogicalLine,
+    /// The heredocs that the line opens, in order.
+    pub heredocs: Vec<Heredoc>,
+    /// From the first character to the end of the last line, heredoc ends included.
+    pub span: Span,
+    /// The comments directly above, blank lines allowed between.
+    pub comments: Vec<Comment>,
+    /// Blank lines inside the continuation, which the reference warns of.
+    pub blank_continuations: Vec<Span>,
+    /// The escape character in force.
+    pub escape: Escape,
+}
+
+impl Node {
+    /// The text after keyword and flags, trimmed.
+    #[must_use]
+    pub fn rest(&self) -> &str {
+        &self.line.text[self.rest.clone()]
+    }
+
+    /// Where the text after keyword and flags stands; the keyword's place if there is none.
+    #[must_use]
+    pub fn rest_span(&self) -> Span {
+        if self.rest.is_empty() { self.keyword_span } else { self.line.span(self.rest.clone()) }
+    }
+
+    /// The span of a part of [`Self::rest`].
+    #[must_use]
+    pub fn span_in_rest(&self, part: Range<usize>) -> Span {
+        self.line.span(self.rest.start + part.start..self.rest.start + part.end)
+    }
+
+    /// The place of the logical line, without heredoc bodies.
+    #[must_use]
+    pub fn line_span(&self) -> Span {
+        self.line.span(0..self.line.text.len())
+    }
+}
+
+/// A leading `--flag` word with quotes and escapes removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagWord {
+    /// The word, with its `--`.
+    pub text: String,
+    /// Where it stands, quotes included.
+    pub span: Span,
+}
+
+/// A heredoc: its opening word, and the lines up to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heredoc {
+    /// The word that ends it, unquoted; the file's name for COPY and ADD.
+    pub name: String,
+    /// The lines as they stand in the file, line endings and leading tabs included.
+    pub body: Vec<u8>,
+    /// Whether variables in the body are expanded: no part of the word was quoted.
+    pub expand: bool,
+    /// `<<-`: leading tabs are stripped from each line.
+    pub strip_tabs: bool,
+    /// The number before `<<`, 0 if none.
+    pub fd: u64,
+    /// Where the body stands.
+    pub body_span: Span,
+}
+
+impl Heredoc {
+    /// The body with leading tabs stripped if `<<-` asks for it.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        if !self.strip_tabs {
+            return self.body.clone();
+        }
+        let mut content = Vec::with_capacity(self.body.len());
+        for line in self.body.split_inclusive(|byte| *byte == b'\n') {
+            let tabs = line.iter().take_while(|byte| **byte == b'\t').count();
+            content.extend_from_slice(&line[tabs..]);
+        }
+        content
+    }
+
+    /// [`Self::content`] as text.
+    #[must_use]
+    pub fn content_text(&self) -> String {
+        decode(&self.content())
+    }
+
+    /// The body as text, tabs kept.
+    #[must_use]
+    pub fn body_text(&self) -> String {
+        decode(&self.body)
+    }
+}
+
+/// Joined continuation lines, with the way back to the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogicalLine {
+    /// The joined text.
+    pub text: String,
+    /// (offset in `text`, offset in the file) where a run of equal bytes begins.
+    runs: Vec<(usize, usize)>,
+    /// Offset in the file of the end of the last run.
+    end: usize,
+}
+
+impl LogicalLine {
+    /// Joins pieces of the file, each with its offset.
+    pub(super) fn join(pieces: &[(usize, &[u8])]) -> Self {
+        let mut bytes = Vec::new();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        let mut end = 0;
+        for (offset, piece) in pieces {
+            runs.push((bytes.len(), *offset));
+            bytes.extend_from_slice(piece);
+            end = offset + piece.len();
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Self { text, runs, end },
+            Err(error) => Self::join_invalid(&error.into_bytes(), &runs, end),
+        }
+    }
+
+    /// As [`Self::join`], for bytes that are no UTF-8: a bad byte grows to the three of U+FFFD, so
+    /// the run ends there and the next begins after it.
+    fn join_invalid(bytes: &[u8], runs: &[(usize, usize)], end: usize) -> Self {
+        let mut line = Self { text: String::new(), runs: Vec::new(), end };
+        let to_file = |at: usize| {
+            let run = runs[runs.partition_point(|(start, _)| *start <= at).saturating_sub(1)];
+            run.1 + (at - run.0)
+        };
+        let mut starts = runs.iter().map(|(start, _)| *start).peekable();
+        let mut at = 0;
+        for chunk in bytes.utf8_chunks() {
+            let valid_end = at + chunk.valid().len();
+            line.runs.push((line.text.len(), to_file(at)));
+            while let Some(start) = starts.next_if(|start| *start < valid_end) {
+                if start > at {
+                    line.runs.push((line.text.len() + (start - at), to_file(start)));
+                }
+            }
+            line.text.push_str(chunk.valid());
+            at = valid_end;
+            for _ in chunk.invalid() {
+                line.runs.push((line.text.len(), to_file(at)));
+                line.text.push(char::REPLACEMENT_CHARACTER);
+                at += 1;
+            }
+        }
+        line
+    }
+
+    /// The offset in the file of the byte at `at` of the text.
+    #[must_use]
+    pub fn offset(&self, at: usize) -> usize {
+        let index = self.runs.partition_point(|(start, _)| *start <= at);
+        match index.checked_sub(1).and_then(|run| self.runs.get(run)) {
+            Some((start, offset)) => (offset + (at - start)).min(self.end),
+            None => self.end,
+        }
+    }
+
+    /// The span in the file of a part of the text. A part that crosses continuations covers what
+    /// stands between, too.
+    #[must_use]
+    pub fn span(&self, part: Range<usize>) -> Span {
+        let start = self.offset(part.start);
+        if part.end <= part.start {
+            return Span::new(start, start);
+        }
+        // The end is one after the last byte, not the start of the run that follows.
+        let last = self.offset(part.end - 1);
+        let width =
+            if self.text.is_char_boundary(part.end) && self.is_mark(part.end) { 3 } else { 1 };
+        Span::new(start, if width == 3 { self.offset(part.end - 3) + 1 } else { last + 1 })
+    }
+
+    /// Whether the character that ends at `end` is a U+FFFD of ours, which stands for one byte.
+    fn is_mark(&self, end: usize) -> bool {
+        let Some(start) = end.checked_sub(3) else { return false };
+        self.text.get(start..end) == Some("\u{fffd}")
+            && self.runs.iter().any(|(at, _)| *at == start)
+            && self.offset(end) <= self.offset(start) + 1
+    }
+}

@@ -1,0 +1,296 @@
+//! Physical lines to items: directives, comments, continuations, heredoc bodies.
+
+use super::ast::{Ast, Comment, Escape, Heredoc, Item, ItemKind, LogicalLine, Node};
+use super::directive::DirectiveZone;
+use super::heredoc::{HeredocWord, heredoc_words};
+use super::json::{JsonForm, json_form};
+use super::word::{self, CommandSplit};
+use crate::diagnostic::{self, Diagnostic, code};
+use crate::limits::MAX_LINE_BYTES;
+use crate::source::{SourceFile, Span, decode};
+
+/// The byte order mark, dropped from the first line.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Parses a file. Total: whatever the bytes, there is an [`Ast`] of what could be read, and a
+/// diagnostic for each thing that could not.
+#[must_use]
+pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
+    let mut parser = Parser {
+        lines: Lines { bytes: &source.bytes, at: 0 },
+        ast: Ast::default(),
+        diagnostics: Vec::new(),
+        zone: DirectiveZone::default(),
+        comments: Vec::new(),
+    };
+    while let Some(line) = parser.lines.next() {
+        parser.top_level(line);
+    }
+    parser.check_not_empty(source);
+    let Parser { ast, mut diagnostics, .. } = parser;
+    diagnostic::tidy(&mut diagnostics);
+    (ast, diagnostics)
+}
+
+/// A physical line: offsets of its first byte and of the byte after its newline.
+#[derive(Clone, Copy)]
+struct PhysicalLine {
+    start: usize,
+    end: usize,
+}
+
+/// Cuts bytes at `\n`.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Lines<'_> {
+    type Item = PhysicalLine;
+
+    fn next(&mut self) -> Option<PhysicalLine> {
+        let start = self.at;
+        let rest = self.bytes.get(start..).filter(|rest| !rest.is_empty())?;
+        let length = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+        self.at = start + length;
+        Some(PhysicalLine { start, end: self.at })
+    }
+}
+
+struct Parser<'a> {
+    lines: Lines<'a>,
+    ast: Ast,
+    diagnostics: Vec<Diagnostic>,
+    zone: DirectiveZone,
+    /// Comments since the last instruction.
+    comments: Vec<Comment>,
+}
+
+impl<'a> Parser<'a> {
+    /// The line's bytes without its line ending; too long a line is reported once, here.
+    fn content(&mut self, line: PhysicalLine) -> Option<&'a [u8]> {
+        let bytes = &self.lines.bytes[line.start..line.end];
+        let content = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        if content.len() > MAX_LINE_BYTES {
+            if self.diagnostics.len() < crate::limits::MAX_DIAGNOSTICS {
+                self.diagnostics.push(Diagnostic::error(
+                    code::LINE_TOO_LONG,
+                    Span::new(line.start, line.start + content.len()),
+                    format!("dockerfile line greater than max allowed size of {MAX_LINE_BYTES}"),
+                ));
+            }
+            return None;
+        }
+        Some(trim_newline(content))
+    }
+
+    fn push(&mut self, start: usize, end: usize, kind: ItemKind) {
+        self.ast.items.push(Item { span: Span::new(start, end), kind });
+    }
+
+    /// A line that begins something: blank, comment, directive or instruction.
+    fn top_level(&mut self, line: PhysicalLine) {
+        let Some(mut content) = self.content(line) else {
+            self.push(line.start, line.end, ItemKind::Unreadable);
+            return;
+        };
+        let mut start = line.start;
+        if start == 0 && content.starts_with(BOM) {
+            content = &content[BOM.len()..];
+            start += BOM.len();
+        }
+        let trimmed = trim_start(content);
+        start += content.len() - trimmed.len();
+        let span = Span::new(start, start + trimmed.len());
+        let directive =
+            self.zone.read(trimmed, span, &mut self.ast.directives, &mut self.diagnostics);
+        if let Some(directive) = directive {
+            self.push(line.start, line.end, ItemKind::Directive(directive));
+        } else if let Some(text) = trimmed.strip_prefix(b"#") {
+            let comment = Comment { text: decode(text).trim().to_owned(), span };
+            self.comments.push(comment.clone());
+            self.push(line.start, line.end, ItemKind::Comment(comment));
+        } else if trimmed.is_empty() {
+            self.push(line.start, line.end, ItemKind::Blank);
+        } else {
+            let node = self.instruction(start, trimmed);
+            let end = self.lines.at;
+            self.push(line.start, end, ItemKind::Instruction(Box::new(node)));
+        }
+    }
+
+    /// An instruction that begins with `first`, at offset `start`.
+    fn instruction(&mut self, start: usize, first: &'a [u8]) -> Node {
+        let escape = self.ast.directives.escape;
+        let mut pieces = Vec::new();
+        let mut blank_continuations = Vec::new();
+        let mut end = start + first.len();
+        let (piece, mut continued) = trim_continuation(first, escape);
+        pieces.push((start, piece));
+        while continued {
+            let Some(line) = self.lines.next() else { break };
+            let Some(content) = self.content(line) else { continue };
+            let trimmed = trim_start(content);
+            if trimmed.starts_with(b"#") {
+                continue;
+            }
+            if trimmed.is_empty() {
+                blank_continuations.push(Span::new(line.start, line.end));
+                continue;
+            }
+            end = line.start + content.len();
+            let (piece, more) = trim_continuation(content, escape);
+            pieces.push((line.start, piece));
+            continued = more;
+        }
+        let line = LogicalLine::join(&pieces);
+        let CommandSplit { keyword, flags, rest } = word::split_command(&line, escape);
+        let mut node = Node {
+            keyword: line.text[keyword.clone()].to_owned(),
+            keyword_span: line.span(keyword),
+            flags,
+            rest,
+            heredocs: Vec::new(),
+            span: Span::new(start, end),
+            comments: std::mem::take(&mut self.comments),
+            blank_continuations,
+            escape,
+            line,
+        };
+        if takes_heredocs(&node) {
+            self.heredocs(&mut node);
+        }
+        node
+    }
+
+    /// Reads the bodies of all heredocs that the line opens.
+    fn heredocs(&mut self, node: &mut Node) {
+        let words = match heredoc_words(&node.line.text) {
+            Ok(words) => words,
+            Err(error) => {
+                self.diagnostics.push(Diagnostic::error(
+                    code::BAD_EXPANSION,
+                    node.line_span(),
+                    format!("cannot read a heredoc's name: {error}"),
+                ));
+                return;
+            }
+        };
+        for word in words {
+            match self.heredoc_body(&word) {
+                (heredoc, Some(end)) => {
+                    node.span.end = end;
+                    node.heredocs.push(heredoc);
+                }
+                (heredoc, None) => {
+                    node.span.end = heredoc.body_span.end;
+                    self.diagnostics.push(
+                        Diagnostic::error(
+                            code::UNTERMINATED_HEREDOC,
+                            node.line_span(),
+                            format!("unterminated heredoc `{}`", word.name),
+                        )
+                        .with_help(format!("end it with a line `{}` of its own", word.name)),
+                    );
+                    node.heredocs.push(heredoc);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The lines up to the one that equals the word; the offset of that line's end if there is one.
+    fn heredoc_body(&mut self, word: &HeredocWord) -> (Heredoc, Option<usize>) {
+        let body_start = self.lines.at;
+        let mut body_end = body_start;
+        let mut end = None;
+        while let Some(line) = self.lines.next() {
+            let content = self.content(line).unwrap_or_default();
+            let tabs = if word.strip_tabs { count_tabs(content) } else { 0 };
+            if &content[tabs..] == word.name.as_bytes() {
+                end = Some(line.start + content.len());
+                break;
+            }
+            body_end = line.end;
+        }
+        let heredoc = Heredoc {
+            name: word.name.clone(),
+            body: self.lines.bytes[body_start..body_end].to_vec(),
+            expand: word.expand,
+            strip_tabs: word.strip_tabs,
+            fd: word.fd,
+            body_span: Span::new(body_start, body_end),
+        };
+        (heredoc, end)
+    }
+
+    /// Reports a file in which nothing was found to build.
+    fn check_not_empty(&mut self, source: &SourceFile) {
+        let nothing = self
+            .ast
+            .items
+            .iter()
+            .all(|item| !matches!(item.kind, ItemKind::Instruction(_) | ItemKind::Unreadable));
+        if !nothing {
+            return;
+        }
+        let message = if source.bytes.is_empty() {
+            "the Dockerfile cannot be empty"
+        } else {
+            "file with no instructions"
+        };
+        let span = Span::new(source.bytes.len(), source.bytes.len());
+        self.diagnostics.push(
+            Diagnostic::error(code::EMPTY_FILE, span, message)
+                .with_help("a Dockerfile begins with `FROM <image>`"),
+        );
+    }
+}
+
+/// Whether the instruction (or the trigger of an ONBUILD) may open heredocs: RUN, COPY and ADD in
+/// other than JSON form.
+fn takes_heredocs(node: &Node) -> bool {
+    if !node.line.text.contains("<<") {
+        return false;
+    }
+    if !node.keyword.eq_ignore_ascii_case("onbuild") {
+        return word_takes_heredocs(&node.keyword, node.rest());
+    }
+    let inner = LogicalLine::join(&[(0, node.rest().as_bytes())]);
+    let split = word::split_command(&inner, node.escape);
+    word_takes_heredocs(&inner.text[split.keyword], &inner.text[split.rest])
+}
+
+fn word_takes_heredocs(keyword: &str, rest: &str) -> bool {
+    ["run", "copy", "add"].iter().any(|name| keyword.eq_ignore_ascii_case(name))
+        && json_form(rest) == JsonForm::NotJson
+}
+
+/// Removes an escape character that continues the line, and the blanks after it. Another escape
+/// character before it means that it stands for itself.
+fn trim_continuation(content: &[u8], escape: Escape) -> (&[u8], bool) {
+    let mark = escape.as_char() as u8;
+    let blanks = content.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let Some(before) = content[..content.len() - blanks].strip_suffix(&[mark]) else {
+        return (content, false);
+    };
+    if before.last() == Some(&mark) { (content, false) } else { (before, true) }
+}
+
+/// Without trailing carriage returns and newlines.
+fn trim_newline(mut content: &[u8]) -> &[u8] {
+    while let [rest @ .., b'\r' | b'\n'] = content {
+        content = rest;
+    }
+    content
+}
+
+fn count_tabs(content: &[u8]) -> usize {
+    content.iter().take_while(|byte| **byte == b'\t').count()
+}
+
+/// Without leading Unicode white space.
+fn trim_start(content: &[u8]) -> &[u8] {
+    let valid = content.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    &content[valid.len() - valid.trim_start().len()..]
+}

@@ -1,0 +1,142 @@
+//! Shapes of arguments: keyword and flags, blank-separated words, quoted words.
+//!
+//! Nothing is unquoted or expanded here but flags: quotes belong to the words until
+//! [`crate::expand`] takes them off.
+
+use std::ops::Range;
+
+use super::ast::{Escape, FlagWord, LogicalLine};
+
+/// A logical line cut into its parts.
+#[derive(Debug)]
+pub(crate) struct CommandSplit {
+    /// The first word.
+    pub(crate) keyword: Range<usize>,
+    /// Leading `--` words, unquoted.
+    pub(crate) flags: Vec<FlagWord>,
+    /// What remains, trimmed.
+    pub(crate) rest: Range<usize>,
+}
+
+/// A word of a text, and where it stands in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// The word.
+    pub(crate) text: String,
+    /// Where it stands.
+    pub(crate) range: Range<usize>,
+}
+
+/// The blanks between a keyword and its arguments, and between unquoted words.
+pub(crate) fn is_blank(c: char) -> bool {
+    matches!(c, '\t' | '\x0b' | '\x0c' | '\r' | ' ')
+}
+
+/// Cuts a line into keyword, flags and the rest.
+pub(crate) fn split_command(line: &LogicalLine, escape: Escape) -> CommandSplit {
+    let text = line.text.as_str();
+    let start = text.len() - text.trim_start().len();
+    let end = text.trim_end().len().max(start);
+    let keyword_end = text[start..end].find(is_blank).map_or(end, |at| start + at);
+    let (flags, rest) = flags(line, keyword_end..end, escape);
+    CommandSplit { keyword: start..keyword_end, flags, rest }
+}
+
+/// Takes the leading words that begin with `--`. A bare `--` ends them and is dropped.
+fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWord>, Range<usize>) {
+    let text = &line.text[..range.end];
+    let mut flags = Vec::new();
+    let mut at = range.start;
+    loop {
+        at += text[at..].len() - text[at..].trim_start().len();
+        if !text[at..].starts_with("--") {
+            return (flags, at..range.end);
+        }
+        let (word, end) = flag_word(text, at, escape.as_char());
+        let span = line.span(at..end);
+        at = end;
+        if word == "--" {
+            at += text[at..].len() - text[at..].trim_start().len();
+            return (flags, at..range.end);
+        }
+        flags.push(FlagWord { text: word, span });
+    }
+}
+
+/// Reads one flag at `at`: quotes go, the escape character makes the next one literal, in quotes of
+/// either kind too.
+fn flag_word(text: &str, at: usize, escape: char) -> (String, usize) {
+    let mut word = String::new();
+    let mut quote = None;
+    let mut chars = text[at..].char_indices();
+    while let Some((offset, c)) = chars.next() {
+        if c == escape {
+            word.extend(chars.next().map(|(_, escaped)| escaped));
+            continue;
+        }
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => word.push(c),
+            None if c.is_whitespace() => return (word, at + offset),
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None => word.push(c),
+        }
+    }
+    (word, text.len())
+}
+
+/// Words between blanks, nothing quoted.
+pub(crate) fn blank_words(text: &str) -> Vec<Word> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    for piece in text.split(is_blank) {
+        let range = at..at + piece.len();
+        at = range.end + 1;
+        if !piece.is_empty() {
+            words.push(Word { text: piece.to_owned(), range });
+        }
+    }
+    words
+}
+
+/// Words between white space outside quotes; quotes and escapes stay in the words.
+pub(crate) fn quoted_words(text: &str, escape: Escape) -> Vec<Word> {
+    let escape = escape.as_char();
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut start = None;
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if quote.is_none() && c.is_whitespace() {
+            if let Some(start) = start.take() {
+                push_word(&mut words, &mut word, start..at);
+            }
+            continue;
+        }
+        start.get_or_insert(at);
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if c == '\'' || c == '"' => quote = Some(c),
+            _ => {}
+        }
+        if c == escape && quote != Some('\'') {
+            // An escape character at the very end is dropped.
+            let Some((_, escaped)) = chars.next() else { break };
+            word.push(c);
+            word.push(escaped);
+        } else {
+            word.push(c);
+        }
+    }
+    if let Some(start) = start {
+        push_word(&mut words, &mut word, start..text.len());
+    }
+    words
+}
+
+fn push_word(words: &mut Vec<Word>, word: &mut String, range: Range<usize>) {
+    if !word.is_empty() {
+        words.push(Word { text: std::mem::take(word), range });
+    }
+}
