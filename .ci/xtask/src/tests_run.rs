@@ -85,7 +85,9 @@ fn nextest_as(user: &TestUser, nextest: &Path, filter: &[&str]) -> Result<bool> 
     list.args(["nextest", "list", "--workspace", "--list-type", "binaries-only"]);
     fs::write(&binaries, shell::output(list.args(["--message-format", "json"]))?)?;
     let mut cargo = shell::cargo();
-    fs::write(&metadata, shell::output(cargo.args(["metadata", "--format-version", "1"]))?)?;
+    // Without the platform, cargo would fetch what only other systems need.
+    cargo.args(["metadata", "--format-version", "1", "--filter-platform", &host_platform()?]);
+    fs::write(&metadata, shell::output(&mut cargo)?)?;
     let excluded = NEED_CARGO.map(|name| format!("package({name})")).join(" | ");
     let mut words: Vec<String> = vec![nextest.display().to_string()];
     words.extend(["nextest", "run", "--no-fail-fast", "--binaries-metadata"].map(String::from));
@@ -93,6 +95,14 @@ fn nextest_as(user: &TestUser, nextest: &Path, filter: &[&str]) -> Result<bool> 
     words.extend([metadata.display().to_string(), "-E".into(), format!("not ({excluded})")]);
     words.extend(filter.iter().map(ToString::to_string));
     Ok(user.command(&words)?.stdin(Stdio::null()).status()?.success())
+}
+
+/// The platform that rustc builds for, such as `x86_64-unknown-linux-gnu`.
+fn host_platform() -> Result<String> {
+    let version = shell::output(Command::new("rustc").arg("-vV"))?;
+    let version = String::from_utf8_lossy(&version);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
 /// Without nextest: every test program by itself, in its package's folder as cargo does it.
