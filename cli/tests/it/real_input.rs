@@ -131,7 +131,7 @@ fn host_apt(work: &TempDir) -> PathBuf {
         let name = line.strip_prefix("Acquire::").unwrap_or_default();
         transport.iter().any(|prefix| name.starts_with(prefix))
     });
-    let text: String = reach.map(|line| format!("{line}\n")).collect();
+    let text: String = reach.flat_map(|line| [line, "\n"]).collect();
     work.write("apt/apt.conf.d/99host", text);
     for empty in ["preferences.d", "auth.conf.d"] {
         fs::create_dir_all(apt.join(empty)).expect("a folder of our own");
