@@ -147,6 +147,83 @@ pub enum StoreError {
     /// A path's symbolic links lead nowhere.
     #[error("cannot resolve the path")]
     Resolve(#[from] crate::view::ResolveError),
+    /// There is no store, and none was to be made.
+    #[error("there is no store at `{}`", root.display())]
+    NoStore {
+        /// Where it should be.
+        root: PathBuf,
+    },
+    /// A store was to be made in a directory that holds something else.
+    #[error("cannot make a store in `{}`: it holds `{found}`", root.display())]
+    NotEmpty {
+        /// The directory.
+        root: PathBuf,
+        /// Something that is in it.
+        found: String,
+    },
+    /// The store was written by another version of this program.
+    #[error("store `{}` has format version {found}, this program knows {known}", root.display())]
+    StoreVersion {
+        /// The store.
+        root: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The store needs something that this version of the program does not have.
+    #[error("store `{}` uses the feature `{feature}`, which this program does not know", root.display())]
+    StoreFeature {
+        /// The store.
+        root: PathBuf,
+        /// The feature.
+        feature: String,
+    },
+    /// The owners of files in the store's trees are those of somebody else.
+    #[error("store `{}` belongs to {recorded}, and was opened as {given}; open it as {recorded}, or use another --root", root.display())]
+    OtherOwner {
+        /// The store.
+        root: PathBuf,
+        /// Who made it.
+        recorded: String,
+        /// Who opens it.
+        given: String,
+    },
+    /// The store's trees have their overlay marks elsewhere.
+    #[error("store `{}` keeps overlay marks in `{recorded}.overlay`, and was opened for `{given}.overlay`; use another --root", root.display())]
+    OtherOverlay {
+        /// The store.
+        root: PathBuf,
+        /// The recorded namespace.
+        recorded: &'static str,
+        /// The one that was asked for.
+        given: &'static str,
+    },
+    /// A JSON document of an image is unusable.
+    #[error("cannot use {what}")]
+    Document {
+        /// Which one.
+        what: String,
+        /// Why.
+        #[source]
+        source: crate::oci::DocumentError,
+    },
+    /// An image's config names another number of layers than the image has.
+    #[error("image config {config} names {named} layers, but the image has {given}")]
+    LayerCount {
+        /// The config.
+        config: Digest,
+        /// Layers in the config.
+        named: usize,
+        /// Layers that came with it.
+        given: usize,
+    },
+    /// More than one image has an id that begins so.
+    #[error("`{text}` is the beginning of more than one image id")]
+    AmbiguousId {
+        /// What was given.
+        text: String,
+    },
 }
 
 impl StoreError {
@@ -160,6 +237,10 @@ impl StoreError {
             | StoreError::BlobMissing { .. }
             | StoreError::LayerMissing { .. }
             | StoreError::Damaged { .. } => ErrorKind::Corrupt,
+            StoreError::StoreVersion { .. }
+            | StoreError::StoreFeature { .. }
+            | StoreError::OtherOwner { .. }
+            | StoreError::OtherOverlay { .. } => ErrorKind::Host,
             StoreError::ShortIdTaken { .. } => ErrorKind::Bug,
             _ => ErrorKind::Input,
         }

@@ -24,6 +24,7 @@ mod tree;
 
 pub mod oci;
 pub mod reference;
+pub mod store;
 
 pub use digest::{ContentHash, ContentId, DiffId, Digest, LayerId, ShortId};
 pub use error::{ErrorKind, StoreError};

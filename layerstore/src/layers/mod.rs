@@ -95,6 +95,11 @@ impl Layer {
         self.meta.durable || self.meta.boot_id == boot_id()
     }
 
+    /// Does its `meta.json` say that it is on the disk?
+    pub fn is_marked_durable(&self) -> bool {
+        self.meta.durable
+    }
+
     /// Its table of contents, read when first asked for.
     pub fn toc(&self) -> Result<&Toc, StoreError> {
         self.loaded_toc().map(AsRef::as_ref)

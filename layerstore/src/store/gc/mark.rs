@@ -1,0 +1,174 @@
+//! What is live: reached from a tag, a lease, a cache record, or young.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+
+use crate::{
+    ContentHash, Digest, ShortId, StoreError,
+    contents::PackId,
+    layers::{Layer, Origin},
+    oci::Descriptor,
+    store::{
+        Store,
+        cache::{self, RecordFile},
+        lease::{self, Held},
+    },
+    toc::Kind,
+};
+
+/// Everything that is a root.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// How many leases live.
+    pub leases: usize,
+    /// Since when everything is young, in nanoseconds since 1970.
+    since: Option<i128>,
+    /// Layers of tags and leases, and young ones.
+    pinned: HashSet<ShortId>,
+    /// Blobs of tags and leases.
+    blobs: HashSet<Digest>,
+    /// The records of the cache that are whole.
+    pub records: Vec<RecordFile>,
+    /// The records that are not.
+    pub damaged: Vec<PathBuf>,
+}
+
+impl Live {
+    /// Reads all roots; needs the exclusive lock.
+    pub(super) fn mark(store: &Store) -> Result<Live, StoreError> {
+        let leases = lease::live(store.root())?;
+        let since = leases.iter().map(|lease| lease.began).min();
+        let (mut pinned, mut blobs) = (HashSet::new(), HashSet::new());
+        for path in store.tag_paths()? {
+            let Some((_, image)) = store.tag_at(&path)? else { continue };
+            pinned.extend(image.layers);
+            blobs.insert(image.config);
+            blobs.extend(image.manifest.map(|manifest| manifest.digest));
+        }
+        for held in leases.iter().flat_map(|lease| &lease.held) {
+            match held {
+                Held::Layer(layer) => drop(pinned.insert(layer.clone())),
+                Held::Blob(blob) => drop(blobs.insert(*blob)),
+            }
+        }
+        for layer in store.layers().list()? {
+            let directory = store.root().join("layers").join(layer.as_str());
+            if is_young(&directory, since) {
+                pinned.insert(layer);
+            }
+        }
+        let (records, damaged): (Vec<_>, Vec<_>) =
+            cache::records(store)?.into_iter().partition(|file| file.record.is_some());
+        let damaged = damaged.into_iter().map(|file| file.path).collect();
+        Ok(Live { leases: leases.len(), since, pinned, blobs, records, damaged })
+    }
+
+    /// Whether the layer stays whatever happens to the cache.
+    pub(super) fn is_pinned(&self, layer: &ShortId) -> bool {
+        self.pinned.contains(layer)
+    }
+
+    /// These records are no roots any more.
+    pub(super) fn forget_records(&mut self, dropped: &[PathBuf]) {
+        let dropped: HashSet<&PathBuf> = dropped.iter().collect();
+        self.records.retain(|record| !dropped.contains(&record.path));
+    }
+
+    /// Every live layer.
+    pub(super) fn layers(&self) -> HashSet<ShortId> {
+        let cached = self.records.iter().filter_map(layer_of);
+        self.pinned.iter().cloned().chain(cached).collect()
+    }
+
+    /// Every live blob, given the live layers.
+    pub(super) fn blobs(
+        &self,
+        store: &Store,
+        layers: &HashSet<ShortId>,
+    ) -> Result<HashSet<Digest>, StoreError> {
+        let mut live = self.blobs.clone();
+        for layer in layers {
+            if let Some(layer) = store.layers().get(layer)? {
+                live.extend(blobs_of(&layer)?);
+            }
+        }
+        for (digest, _) in store.blobs().list()? {
+            if is_young(&store.blobs().path(&digest), self.since) {
+                live.insert(digest);
+            }
+        }
+        Ok(live)
+    }
+}
+
+/// The layer that a record keeps.
+pub(super) fn layer_of(file: &RecordFile) -> Option<ShortId> {
+    Some(file.record.as_ref()?.layer?.short())
+}
+
+fn is_young(path: &Path, since: Option<i128>) -> bool {
+    let Some(since) = since else { return false };
+    fs::symlink_metadata(path).is_ok_and(|meta| lease::modified(&meta) >= since)
+}
+
+/// The blobs of a layer: the one it came as, and its compressed forms.
+pub(in crate::store) fn blobs_of(layer: &Layer) -> Result<Vec<Digest>, StoreError> {
+    let mut blobs: Vec<Digest> = layer.blob().map(|blob| blob.digest).into_iter().collect();
+    for (_, descriptor) in compressed_forms(layer)? {
+        blobs.extend(descriptor.map(|descriptor| descriptor.digest));
+    }
+    Ok(blobs)
+}
+
+/// The files in a layer's directory that describe its compressed forms; none inside is damaged.
+pub(in crate::store) fn compressed_forms(
+    layer: &Layer,
+) -> Result<Vec<(PathBuf, Option<Descriptor>)>, StoreError> {
+    let mut forms = Vec::new();
+    for path in super::list(layer.directory())? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name == "meta.json" || !name.ends_with(".json") {
+            continue;
+        }
+        let Some(bytes) = crate::atomic::read_record(&path)? else { continue };
+        forms.push((path, serde_json::from_slice(&bytes).ok()));
+    }
+    Ok(forms)
+}
+
+/// The contents that a layer draws from packs.
+pub(in crate::store) fn contents_of(layer: &Layer) -> Result<HashSet<ContentHash>, StoreError> {
+    if layer.origin() != Origin::Packs {
+        return Ok(HashSet::new());
+    }
+    let files = layer.toc()?.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0);
+    Ok(files.filter_map(|entry| entry.content).collect())
+}
+
+/// The packs that hold nothing that one of these layers needs.
+pub(super) fn dead_packs(
+    store: &Store,
+    layers: &[ShortId],
+    packs: &[(PackId, PathBuf)],
+) -> Result<Vec<(PackId, PathBuf)>, StoreError> {
+    let needed = |short: &ShortId| match store.layers().get(short)? {
+        Some(layer) => contents_of(&layer),
+        None => Ok(HashSet::new()),
+    };
+    let needed: Vec<HashSet<ContentHash>> =
+        layers.par_iter().map(needed).collect::<Result<_, StoreError>>()?;
+    let needed: HashSet<ContentHash> = needed.into_iter().flatten().collect();
+    let mut dead = Vec::new();
+    for (id, path) in packs {
+        let records = store.contents().pack_records(*id)?;
+        if !records.iter().any(|record| needed.contains(&record.hash)) {
+            dead.push((*id, path.clone()));
+        }
+    }
+    Ok(dead)
+}
