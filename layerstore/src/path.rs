@@ -166,6 +166,11 @@ impl LayerPath {
         clean.then(|| LayerPath(bytes.to_vec()))
     }
 
+    /// Any bytes, only to compare with: the bound of a range.
+    pub(crate) fn from_raw(bytes: Vec<u8>) -> LayerPath {
+        LayerPath(bytes)
+    }
+
     /// Bytes that are known to be clean because they were cut from a clean path.
     pub(crate) fn from_clean(bytes: &[u8]) -> LayerPath {
         debug_assert_eq!(

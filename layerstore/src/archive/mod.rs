@@ -4,6 +4,9 @@
 //! bounds everything; it never touches a file system. [`write::TarWriter`] writes the one canonical
 //! form that layers of ours have (`docs/formats/layer-bytes.md`).
 
+mod assemble;
+mod header;
+mod pax;
 pub mod read;
 #[cfg(test)]
 mod tests;
@@ -11,6 +14,7 @@ pub mod write;
 
 use crate::path::PathError;
 
+pub use assemble::Assembler;
 pub use read::{Member, MemberKind, ReadLimits, TarReader};
 pub use write::{Epoch, TarWriter};
 

@@ -4,22 +4,30 @@ use std::{path::Path, sync::Arc};
 
 use super::{Layer, Layers, Origin};
 use crate::{
-    StoreError,
+    ContentHash, LayerPath, StoreError,
     toc::{Entry, Kind, Toc},
+    upper::{self, KEPT_XATTR},
     view::View,
 };
 
 /// How an overlay's upper directory becomes a layer.
 #[derive(Debug, Clone, Default)]
 pub struct UpperOptions {
-    /// Paths that are left out: mount points that the runner made in the upper directory.
-    pub ignore: Vec<crate::LayerPath>,
+    /// Mount points that the runner made: left out if they are empty and new.
+    pub stubs: Vec<LayerPath>,
 }
 
 impl Layers {
     /// The layer with these entries, whose contents are in the packs; the same entries give the
     /// same layer.
-    pub fn create(&self, entries: Vec<Entry>) -> Result<Arc<Layer>, StoreError> {
+    ///
+    /// Of extended attributes only `security.capability` is kept (S-81).
+    pub fn create(&self, mut entries: Vec<Entry>) -> Result<Arc<Layer>, StoreError> {
+        for entry in &mut entries {
+            entry.mtime_nanos = 0;
+            entry.tar_offset = None;
+            entry.xattrs.retain(|(name, _)| name == KEPT_XATTR);
+        }
         let toc = Toc::from_entries(entries)?;
         let id = toc.layer_id();
         if let Some(layer) = self.by_id(&id)? {
@@ -31,7 +39,7 @@ impl Layers {
                 None => false,
             };
             if !known {
-                let content = entry.content.unwrap_or(crate::ContentHash::from_bytes([0; 32]));
+                let content = entry.content.unwrap_or(ContentHash::from_bytes([0; 32]));
                 return Err(StoreError::ContentMissing { content, path: entry.path.clone() });
             }
         }
@@ -41,14 +49,24 @@ impl Layers {
 
     /// The layer that a step made: `upper` is the upper directory of an overlay over `lower`.
     ///
-    /// The directory is brought to what the layer's tar says and becomes the layer's tree.
+    /// The directory is brought to what the layer's tar says and becomes the layer's tree; it must
+    /// be on the store's file system and not be mounted any more.
     pub fn create_from_upper(
         &self,
         upper: &Path,
         lower: &View,
         options: &UpperOptions,
     ) -> Result<Arc<Layer>, StoreError> {
-        let _ = (upper, lower, options);
-        unimplemented!()
+        let changes = upper::compare(upper, lower, &options.stubs)?;
+        upper::settle(upper, &changes)?;
+        let toc = Toc::from_entries(changes.entries)?;
+        let id = toc.layer_id();
+        if let Some(layer) = self.by_id(&id)? {
+            return Ok(layer);
+        }
+        let staged = self.staging.new_dir()?;
+        let tree = staged.join("tree");
+        std::fs::rename(upper, &tree).map_err(StoreError::io("take over", upper))?;
+        self.publish(&staged, id, Origin::Tree, None, toc)
     }
 }

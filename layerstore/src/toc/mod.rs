@@ -84,7 +84,8 @@ pub struct Entry {
     pub device: (u32, u32),
     /// Extended attributes, sorted by name.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Where the data starts in the uncompressed tar that this layer came as.
+    /// Where the stored data starts in the uncompressed tar that this layer came as (for a sparse
+    /// file, the pieces without their holes).
     pub tar_offset: Option<u64>,
 }
 

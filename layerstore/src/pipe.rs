@@ -1,0 +1,128 @@
+//! Byte streams between threads: cut into chunks once, shared with every consumer, never copied.
+//!
+//! *Invariant:* memory is bounded, as every channel is; a consumer that is gone stops the producer
+//! with a broken pipe, a producer that is gone ends the consumers' streams. Whoever starts the
+//! threads asks the producer's result first, since a short stream is only its consequence.
+
+use std::{
+    io::{self, Read, Write},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::ScopedJoinHandle,
+};
+
+/// Chunks waiting in one channel: enough that nobody starves, few megabytes in all.
+const CHANNEL_CHUNKS: usize = 8;
+
+/// A piece of a stream.
+pub(crate) type Chunk = Arc<Vec<u8>>;
+
+/// A bounded channel of chunks.
+pub(crate) fn channel() -> (SyncSender<Chunk>, Receiver<Chunk>) {
+    sync_channel(CHANNEL_CHUNKS)
+}
+
+/// Cuts what is written into chunks of one size (but the last) and sends each to every consumer.
+#[derive(Debug)]
+pub(crate) struct ChunkWriter {
+    consumers: Vec<SyncSender<Chunk>>,
+    chunk_bytes: usize,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl ChunkWriter {
+    pub(crate) fn new(chunk_bytes: usize, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
+        ChunkWriter { consumers, chunk_bytes, buffer: Vec::with_capacity(chunk_bytes), written: 0 }
+    }
+
+    /// Sends the rest, ends the streams, says how many bytes there were.
+    pub(crate) fn finish(mut self) -> io::Result<u64> {
+        if !self.buffer.is_empty() {
+            self.send()?;
+        }
+        Ok(self.written)
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let next = Vec::with_capacity(self.chunk_bytes);
+        let chunk = Arc::new(std::mem::replace(&mut self.buffer, next));
+        for consumer in &self.consumers {
+            if consumer.send(Arc::clone(&chunk)).is_err() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all of `reader`, read straight into the chunks.
+    pub(crate) fn copy_from(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+        loop {
+            let filled = self.buffer.len();
+            self.buffer.resize(self.chunk_bytes, 0);
+            let result = reader.read(&mut self.buffer[filled..]);
+            self.buffer.truncate(filled + *result.as_ref().unwrap_or(&0));
+            match result {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.written += count as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if self.buffer.len() == self.chunk_bytes {
+                self.send()?;
+            }
+        }
+    }
+}
+
+impl Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.chunk_bytes - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..count]);
+        self.written += count as u64;
+        if self.buffer.len() == self.chunk_bytes {
+            self.send()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads the chunks of a channel as one stream.
+#[derive(Debug)]
+pub(crate) struct ChunkReader {
+    chunks: Receiver<Chunk>,
+    current: Chunk,
+    at: usize,
+}
+
+impl ChunkReader {
+    pub(crate) fn new(chunks: Receiver<Chunk>) -> ChunkReader {
+        ChunkReader { chunks, current: Chunk::default(), at: 0 }
+    }
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.current.len() {
+            match self.chunks.recv() {
+                Ok(next) => (self.current, self.at) = (next, 0),
+                Err(_) => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.current.len() - self.at);
+        buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+/// The result of a thread; its panic goes on here.
+pub(crate) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,0 +1,336 @@
+//! Trees: a layer as directories and files in overlayfs's own form.
+//!
+//! A tree is made from its TOC, never by replaying an archive: every parent in a TOC is a
+//! directory, so nothing is ever written through a link. All the same each parent is opened
+//! beneath the tree's root without following links, in case a TOC lies.
+//!
+//! Order: directories, then files (their content in whatever order the source has it), links and
+//! devices; then hard links; then the directories' own metadata, deepest first, since making
+//! things in a directory changes its time. For each: owner, mode (which a change of owner clears
+//! bits of), extended attributes (likewise), times.
+
+mod meta;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, makedev},
+    io::Errno,
+};
+
+pub use meta::OverlayXattr;
+use meta::{apply_fd, apply_link};
+pub(crate) use meta::{is_overlay_name, set_mtime};
+
+use crate::{
+    LayerPath, StoreError,
+    contents::{Contents, Located},
+    toc::{Entry, Kind, Toc},
+};
+
+/// Files made by one task: enough to share a parent, few enough to share work.
+const FILES_PER_TASK: usize = 64;
+/// Bytes moved at once; a chunk of zeros this long becomes a hole.
+const COPY_BYTES: usize = 1 << 17;
+
+/// A tree in the making.
+#[derive(Debug)]
+pub(crate) struct TreeMaker<'a> {
+    root: PathBuf,
+    fd: OwnedFd,
+    toc: &'a Toc,
+    overlay: OverlayXattr,
+}
+
+impl<'a> TreeMaker<'a> {
+    /// Begins the tree of `toc` in the empty directory `root`: all directories are made.
+    pub(crate) fn begin(
+        root: &Path,
+        toc: &'a Toc,
+        overlay: OverlayXattr,
+    ) -> Result<TreeMaker<'a>, StoreError> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(CWD, root, flags, Mode::empty())
+            .map_err(StoreError::io("open", root))?;
+        let tree = TreeMaker { root: root.to_owned(), fd, toc, overlay };
+        let mut made = LayerPath::root();
+        for entry in toc {
+            let directory = match entry.kind {
+                Kind::Dir | Kind::Opaque => &entry.path,
+                _ => &entry.path.parent().unwrap_or_default(),
+            };
+            if *directory != made {
+                tree.make_directory(directory)?;
+                made = directory.clone();
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Makes a directory and what is missing above it (S-83: 0755).
+    fn make_directory(&self, path: &LayerPath) -> Result<(), StoreError> {
+        if path.is_root() {
+            return Ok(());
+        }
+        let make = || rustix::fs::mkdirat(&self.fd, path.as_path(), Mode::from_raw_mode(0o755));
+        match make() {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(Errno::NOENT) => {
+                for above in path.ancestors() {
+                    match rustix::fs::mkdirat(&self.fd, above, Mode::from_raw_mode(0o755)) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(error) => return Err(self.error("create", path)(error)),
+                    }
+                }
+                make().map_err(self.error("create", path))
+            }
+            Err(error) => Err(self.error("create", path)(error)),
+        }
+    }
+
+    fn error<E: Into<io::Error>>(
+        &self,
+        action: &'static str,
+        path: &LayerPath,
+    ) -> impl FnOnce(E) -> StoreError {
+        StoreError::io(action, self.root.join(path.as_path()))
+    }
+
+    fn open_directory(&self, path: &LayerPath) -> Result<OwnedFd, StoreError> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        if path.is_root() {
+            return self.fd.try_clone().map_err(self.error("open", path));
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(&self.fd, path.as_path(), flags, Mode::empty(), resolve)
+            .map_err(self.error("open", path))
+    }
+
+    /// Makes all files, their contents taken from the packs, on all processors.
+    pub(crate) fn files_from(&self, contents: &Contents) -> Result<(), StoreError> {
+        let files: Vec<&Entry> = self.toc.iter().filter(|entry| entry.kind == Kind::File).collect();
+        files.par_chunks(FILES_PER_TASK).try_for_each(|files| {
+            let mut parent = ParentCache::default();
+            let mut buffer = Vec::new();
+            files.iter().try_for_each(|entry| {
+                let located = match &entry.content {
+                    Some(content) if entry.size > 0 => {
+                        let missing = || StoreError::ContentMissing {
+                            content: *content,
+                            path: entry.path.clone(),
+                        };
+                        Some(contents.locate(content)?.ok_or_else(missing)?)
+                    }
+                    _ => None,
+                };
+                let file = self.new_file(&mut parent, entry)?;
+                if let Some(located) = located {
+                    copy_content(&located, &file, &mut buffer)
+                        .map_err(self.error("write", &entry.path))?;
+                }
+                apply_fd(&file, entry).map_err(self.error("set the metadata of", &entry.path))
+            })
+        })
+    }
+
+    /// Makes one file of all of `content`.
+    pub(crate) fn file(
+        &self,
+        parent: &mut ParentCache,
+        entry: &Entry,
+        content: &mut dyn Read,
+    ) -> Result<(), StoreError> {
+        let mut file = self.new_file(parent, entry)?;
+        let write = copy_sparsely(content, &mut file, entry.size);
+        write.map_err(self.error("write", &entry.path))?;
+        apply_fd(&file, entry).map_err(self.error("set the metadata of", &entry.path))
+    }
+
+    fn new_file(&self, parent: &mut ParentCache, entry: &Entry) -> Result<File, StoreError> {
+        let directory = parent.open(self, entry)?;
+        let name = entry.path.file_name().unwrap_or_default();
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .map_err(self.error("create", &entry.path))
+    }
+
+    /// Makes everything but directories and files, then gives directories their metadata.
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        let mut parent = ParentCache::default();
+        for entry in self.toc {
+            match entry.kind {
+                Kind::Dir | Kind::File | Kind::Hardlink | Kind::Opaque => {}
+                Kind::Symlink => self.symlink(&mut parent, entry)?,
+                Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
+                    self.special(&mut parent, entry)?;
+                }
+                Kind::Whiteout => {
+                    let directory = parent.open(&self, entry)?;
+                    let name = entry.path.file_name().unwrap_or_default();
+                    make_whiteout(directory, name)
+                        .map_err(self.error("make a whiteout at", &entry.path))?;
+                }
+            }
+        }
+        for entry in self.toc.iter().filter(|entry| entry.kind == Kind::Hardlink) {
+            self.hard_link(&mut parent, entry)?;
+        }
+        self.directories()
+    }
+
+    fn directories(&self) -> Result<(), StoreError> {
+        for entry in self.toc.entries().iter().rev() {
+            match entry.kind {
+                Kind::Dir => {
+                    let directory = self.open_directory(&entry.path)?;
+                    apply_fd(&directory, entry)
+                        .map_err(self.error("set the metadata of", &entry.path))?;
+                }
+                Kind::Opaque => {
+                    let directory = self.open_directory(&entry.path)?;
+                    meta::set_opaque(&directory, self.overlay)
+                        .map_err(self.error("mark as opaque", &entry.path))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn symlink(&self, parent: &mut ParentCache, entry: &Entry) -> Result<(), StoreError> {
+        let directory = parent.open(self, entry)?;
+        let name = entry.path.file_name().unwrap_or_default();
+        rustix::fs::symlinkat(entry.link.as_slice(), directory, name)
+            .map_err(self.error("create", &entry.path))?;
+        apply_link(directory, name, entry).map_err(self.error("set the metadata of", &entry.path))
+    }
+
+    fn special(&self, parent: &mut ParentCache, entry: &Entry) -> Result<(), StoreError> {
+        let directory = parent.open(self, entry)?;
+        let name = entry.path.file_name().unwrap_or_default();
+        let kind = match entry.kind {
+            Kind::CharDevice => FileType::CharacterDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        let device = makedev(entry.device.0, entry.device.1);
+        let mode = Mode::from_raw_mode(0o600);
+        match rustix::fs::mknodat(directory, name, kind, mode, device) {
+            // In a user namespace there are no devices: an empty file holds the place, the TOC
+            // keeps the truth.
+            Err(Errno::PERM) => self.new_file(parent, entry).map(drop)?,
+            other => other.map_err(self.error("create", &entry.path))?,
+        }
+        let directory = parent.open(self, entry)?;
+        apply_link(directory, name, entry).map_err(self.error("set the metadata of", &entry.path))
+    }
+
+    fn hard_link(&self, parent: &mut ParentCache, entry: &Entry) -> Result<(), StoreError> {
+        let target = LayerPath::parse(&entry.link)?;
+        let from = self.open_directory(&target.parent().unwrap_or_default())?;
+        let to = parent.open(self, entry)?;
+        let names =
+            (target.file_name().unwrap_or_default(), entry.path.file_name().unwrap_or_default());
+        rustix::fs::linkat(from, names.0, to, names.1, AtFlags::empty())
+            .map_err(self.error("make the hard link", &entry.path))
+    }
+}
+
+/// The directory that was opened last: entries come sorted, so it is mostly the right one.
+#[derive(Debug, Default)]
+pub(crate) struct ParentCache(Option<(LayerPath, OwnedFd)>);
+
+impl ParentCache {
+    fn open(&mut self, tree: &TreeMaker<'_>, entry: &Entry) -> Result<&OwnedFd, StoreError> {
+        let parent = entry.path.parent_bytes().unwrap_or_default();
+        let known = self.0.take().filter(|(path, _)| path.as_bytes() == parent);
+        let cached = match known {
+            Some(cached) => cached,
+            None => {
+                let path = LayerPath::from_clean(parent);
+                let directory = tree.open_directory(&path)?;
+                (path, directory)
+            }
+        };
+        Ok(&self.0.insert(cached).1)
+    }
+}
+
+/// A whiteout is a character device 0:0, which user namespaces may make, too (Linux 5.8).
+pub(crate) fn make_whiteout(directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+    let mode = Mode::from_raw_mode(0);
+    rustix::fs::mknodat(directory, name, FileType::CharacterDevice, mode, makedev(0, 0))
+}
+
+fn copy_content(located: &Located, file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    if located.length <= COPY_BYTES as u64 {
+        buffer.resize(located.length as usize, 0);
+        located.file.read_exact_at(buffer, located.offset)?;
+        return file.write_all_at(buffer, 0);
+    }
+    if located.offset == 0 && rustix::fs::ioctl_ficlone(file, &located.file).is_ok() {
+        // The pack's index came along.
+        return file.set_len(located.length);
+    }
+    let (mut from, mut to, mut left) = (located.offset, 0u64, located.length);
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(usize::MAX);
+        let copied =
+            rustix::fs::copy_file_range(&*located.file, Some(&mut from), file, Some(&mut to), want);
+        match copied {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => left -= count as u64,
+            Err(Errno::INTR) => {}
+            // Old kernels, or two file systems: by hand.
+            Err(_) if to == 0 => return copy_by_hand(located, file, buffer),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(located: &Located, file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut at = 0;
+    while at < located.length {
+        buffer.resize((located.length - at).min(COPY_BYTES as u64) as usize, 0);
+        located.file.read_exact_at(buffer, located.offset + at)?;
+        file.write_all_at(buffer, at)?;
+        at += buffer.len() as u64;
+    }
+    Ok(())
+}
+
+/// Writes all of `content`, long runs of zeros as holes.
+fn copy_sparsely(content: &mut dyn Read, file: &mut File, size: u64) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES.min(size as usize)];
+    let mut at = 0u64;
+    while at < size {
+        let mut filled = 0;
+        let want = (size - at).min(buffer.len() as u64) as usize;
+        while filled < want {
+            match content.read(&mut buffer[filled..want]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let chunk = &buffer[..want];
+        if want < COPY_BYTES || chunk.iter().any(|byte| *byte != 0) {
+            file.write_all_at(chunk, at)?;
+        }
+        at += want as u64;
+    }
+    file.set_len(size)?;
+    file.flush()
+}
