@@ -143,10 +143,11 @@ fn parse_actions(how: u8, mut who: u32, actions: &[u8], ops: &mut Vec<Op>) -> Op
             b'w' => bits |= 0o222,
             b'x' => bits |= EXECUTE,
             b'X' if how == b'+' => execute_if = EXECUTE,
+            // The reference's library knows `X` after `+` only.
             b'X' => {}
-            b's' if only_other => {}
+            // Neither means anything for others alone.
+            b's' | b't' if only_other => {}
             b's' => bits |= 0o6000,
-            b't' if only_other => {}
             b't' => {
                 who |= STICKY;
                 bits |= STICKY;

@@ -147,8 +147,7 @@ fn class(text: &[u8]) -> Option<(Token, &[u8])> {
 fn class_char(text: &[u8]) -> Option<(char, &[u8])> {
     let text = match text {
         [] | [b'-' | b']', ..] => return None,
-        [b'\\', rest @ ..] => rest,
-        rest => rest,
+        [b'\\', rest @ ..] | rest => rest,
     };
     let (c, length) = first_char(text)?;
     if c == char::REPLACEMENT_CHARACTER && length == 1 {

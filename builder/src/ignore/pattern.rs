@@ -160,13 +160,14 @@ fn has_bare_caret(text: &str) -> bool {
 
 /// The last so many components of a path; `None` if it has fewer.
 fn tail(path: &[u8], components: usize) -> Option<&[u8]> {
-    let mut slashes = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
-    match slashes.nth(components - 1) {
-        Some((at, _)) => Some(&path[at + 1..]),
-        None => {
-            (path.iter().filter(|byte| **byte == b'/').count() + 1 == components).then_some(path)
+    let mut after = components;
+    for (at, _) in path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/') {
+        after -= 1;
+        if after == 0 {
+            return Some(&path[at + 1..]);
         }
     }
+    (after == 1).then_some(path)
 }
 
 fn states(text: &str) -> Result<Vec<State>, BadPattern> {

@@ -4,7 +4,6 @@ use super::Heredoc;
 
 /// A COPY or an ADD. The flags that only one of them has are empty for the other.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the instruction")]
 pub struct Copy {
     /// Sources in the order written, heredocs apart.
     pub sources: Vec<String>,

@@ -41,7 +41,7 @@ impl GoDuration {
     /// No time at all.
     pub const ZERO: Self = Self(0);
     /// The shortest interval of a health check.
-    pub const MILLISECOND: Self = Self(MILLISECOND as i64);
+    pub const MILLISECOND: Self = Self(MILLISECOND.cast_signed());
 
     /// The number of nanoseconds, as the image configuration holds it.
     #[must_use]

@@ -3,7 +3,7 @@
 use super::config::{Lowered, at_least_one, missing_or_not_strings};
 use super::{Located, lower};
 use crate::diagnostic::{Diagnostic, code};
-use crate::source::SourceFile;
+use crate::source::{SourceFile, Span};
 use crate::syntax::{self, Node};
 
 /// An ONBUILD instruction.
@@ -57,16 +57,15 @@ pub fn parse_onbuild(text: &str) -> Result<Located, Vec<Diagnostic>> {
     let source = SourceFile::new("ONBUILD", text);
     let (ast, mut diagnostics) = syntax::parse(&source);
     let mut nodes = ast.nodes();
-    let located = match (nodes.next(), nodes.next()) {
-        (Some(node), None) => lower::located(node, &mut diagnostics),
-        _ => {
-            diagnostics.push(Diagnostic::error(
-                code::BAD_TRIGGER,
-                crate::source::Span::new(0, text.len()),
-                "onbuild trigger should be a single expression",
-            ));
-            None
-        }
+    let located = if let (Some(node), None) = (nodes.next(), nodes.next()) {
+        lower::located(node, &mut diagnostics)
+    } else {
+        diagnostics.push(Diagnostic::error(
+            code::BAD_TRIGGER,
+            Span::new(0, text.len()),
+            "onbuild trigger should be a single expression",
+        ));
+        None
     };
     diagnostics.retain(Diagnostic::is_error);
     match located {

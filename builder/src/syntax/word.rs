@@ -76,10 +76,9 @@ fn flag_word(text: &str, at: usize, escape: char) -> (String, usize) {
         }
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => word.push(c),
             None if c.is_whitespace() => return (word, at + offset),
             None if c == '\'' || c == '"' => quote = Some(c),
-            None => word.push(c),
+            _ => word.push(c),
         }
     }
     (word, text.len())
