@@ -20,12 +20,19 @@ pub mod path;
 pub mod toc;
 pub mod view;
 
+mod pipe;
 mod tree;
+mod upper;
 
 pub mod oci;
 pub mod reference;
+pub mod source;
 pub mod store;
+pub mod transfer;
 
 pub use digest::{ContentHash, ContentId, DiffId, Digest, LayerId, ShortId};
 pub use error::{ErrorKind, StoreError};
 pub use path::LayerPath;
+pub use reference::Reference;
+pub use source::{ImageSource, SourceError};
+pub use store::{CacheKey, CacheRecord, ImageRecord, Lease, OpenOptions, Store};

@@ -122,6 +122,19 @@ impl Store {
         Ok(digest)
     }
 
+    /// As [`put_touched`](Self::put_touched), for a file aside whose digest the caller verified.
+    pub(crate) fn adopt_touched(
+        &self,
+        file: &std::path::Path,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let _lock = lock::shared(self.root())?;
+        if self.blobs().has(digest) {
+            return touch(&self.blobs().path(digest));
+        }
+        self.blobs().adopt(file, digest)
+    }
+
     /// The parsed config of an image.
     pub fn image_config(&self, image: &ImageRecord) -> Result<ImageConfig, StoreError> {
         let bytes = self.config_bytes(image)?;

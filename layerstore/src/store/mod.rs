@@ -37,6 +37,7 @@ use std::{
 
 pub use crate::atomic::Staging as WorkArea;
 pub use cache::{CACHE_VERSION, CacheKey, CacheRecord};
+pub(crate) use image::epoch_of;
 pub use image::{ImageRecord, ManifestOptions};
 pub use layout::{IdRange, OpenOptions, OwnerMap, STORE_VERSION};
 pub use lease::Lease;

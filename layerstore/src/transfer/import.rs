@@ -1,0 +1,95 @@
+//! Root file systems in and out: a tar becomes an image of one layer, a view becomes a tar.
+
+use std::io::{Read, Write};
+
+use super::{TransferError, unwritable};
+use crate::{
+    StoreError,
+    archive::{Epoch, TarWriter},
+    layers::Expected,
+    oci::{ContainerConfig, History, ImageConfig, Platform},
+    store::{ImageRecord, Lease, Store},
+    toc::{Entry, Kind},
+    view::View,
+};
+
+/// What the image of an imported root file system says.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// How to run it.
+    pub config: ContainerConfig,
+    /// What it runs on; none means this machine's.
+    pub platform: Option<Platform>,
+    /// When it was made, RFC 3339.
+    pub created: Option<String>,
+    /// A remark for its history.
+    pub comment: String,
+}
+
+/// Makes an image of a root file system: a tar, plain or compressed. Nothing is tagged.
+pub fn import_rootfs(
+    store: &Store,
+    lease: &Lease,
+    reader: &mut (dyn Read + Send),
+    options: &ImportOptions,
+) -> Result<ImageRecord, TransferError> {
+    let layer = store.layers().import_tar(reader, Expected::default())?;
+    lease.hold(layer.short())?;
+    let diff_id = store.layers().diff_id(&layer)?;
+    let mut config = ImageConfig {
+        config: options.config.clone(),
+        created: options.created.clone(),
+        ..ImageConfig::default()
+    };
+    config.set_platform(options.platform.as_ref().unwrap_or(&Platform::host()));
+    config.rootfs.diff_ids.push(diff_id);
+    config.history.push(History {
+        created: options.created.clone(),
+        comment: options.comment.clone(),
+        ..History::default()
+    });
+    let image = store.put_image(&config.to_json(), &[layer])?;
+    lease.hold_blob(&image.config)?;
+    Ok(image)
+}
+
+/// Writes what the layers show together as one tar, sorted by path, without whiteouts.
+///
+/// Directories that no layer lists are not in it. Hard links stay links where the file that they
+/// name is visible, too.
+pub fn export_rootfs(
+    store: &Store,
+    view: &View,
+    out: &mut dyn Write,
+    epoch: Option<Epoch>,
+) -> Result<(), TransferError> {
+    let found: Vec<_> = view.iter().filter(|found| found.layer.is_some()).collect();
+    for (index, layer) in view.layers().iter().enumerate() {
+        let wanted = |entry: &Entry| entry.kind == Kind::File && entry.size > 0;
+        let entries: Vec<Entry> = found
+            .iter()
+            .filter(|found| found.layer == Some(index) && wanted(&found.entry))
+            .map(|found| found.entry.clone())
+            .collect();
+        // One pass over a blob, instead of one for each file.
+        store.layers().ensure_contents(layer, &entries)?;
+    }
+    let mut tar = TarWriter::new(out, epoch);
+    for found in found {
+        let entry = &found.entry;
+        let Some(layer) = found.layer.and_then(|index| view.layers().get(index)) else { continue };
+        if entry.kind != Kind::File || entry.size == 0 {
+            tar.append_bytes(entry, &[]).map_err(unwritable)?;
+            continue;
+        }
+        let mut data = store.layers().open_content(layer, entry)?;
+        tar.append(entry, &mut data).map_err(unwritable)?;
+    }
+    tar.finish().map(drop).map_err(unwritable)
+}
+
+impl From<crate::archive::ArchiveError> for TransferError {
+    fn from(error: crate::archive::ArchiveError) -> Self {
+        TransferError::Store(StoreError::Archive(error))
+    }
+}

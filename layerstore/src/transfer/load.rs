@@ -1,0 +1,156 @@
+//! Images in: OCI archives, docker archives, OCI layout directories.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io::Read,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use super::{
+    NamedImages, TransferError,
+    members::{Directory, Members, Spool},
+    resolve::{self, Planned, PlannedLayer},
+};
+use crate::{
+    Digest,
+    layers::Layer,
+    oci::Platform,
+    reference::Reference,
+    store::{ImageRecord, Lease, Store},
+};
+
+/// Layers that are read at once: each uses several threads of its own.
+const LAYERS_AT_ONCE: usize = 2;
+
+/// Which images of an archive to take.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// For this platform; none means this machine's, or the only one that is there.
+    pub platform: Option<Platform>,
+    /// Every platform; the one that suits best gets the name.
+    pub all_platforms: bool,
+    /// Only the image of this name (or, where names are only tags, of its tag).
+    pub select: Option<Reference>,
+}
+
+/// Takes the images of an archive: OCI or docker, plain or compressed. Nothing is tagged.
+pub fn load(
+    store: &Store,
+    lease: &Lease,
+    reader: &mut (dyn Read + Send),
+    options: &LoadOptions,
+) -> Result<NamedImages, TransferError> {
+    let spool = Spool::read(store, reader)?;
+    take(store, lease, &spool, options)
+}
+
+/// Takes the images of a directory in OCI layout. Nothing is tagged.
+pub fn load_dir(
+    store: &Store,
+    lease: &Lease,
+    directory: &Path,
+    options: &LoadOptions,
+) -> Result<NamedImages, TransferError> {
+    take(store, lease, &Directory::new(directory), options)
+}
+
+fn take(
+    store: &Store,
+    lease: &Lease,
+    members: &dyn Members,
+    options: &LoadOptions,
+) -> Result<NamedImages, TransferError> {
+    let planned = resolve::plan(members, options)?;
+    let loader = Loader { store, lease, members };
+    let layers = loader.layers(&planned)?;
+    planned.into_iter().map(|image| loader.image(image, &layers)).collect()
+}
+
+/// Layers by what the plan says of them.
+type Loaded = HashMap<PlannedLayer, Arc<Layer>>;
+
+struct Loader<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    members: &'a dyn Members,
+}
+
+impl Loader<'_> {
+    /// Every layer of every image once, some at the same time.
+    fn layers(&self, planned: &[Planned]) -> Result<Loaded, TransferError> {
+        let mut wanted: Vec<&PlannedLayer> =
+            planned.iter().flat_map(|image| &image.layers).collect();
+        let mut seen = std::collections::HashSet::new();
+        wanted.retain(|layer| seen.insert(*layer));
+        let threads = wanted.len().min(LAYERS_AT_ONCE);
+        let queue = Mutex::new(wanted.into_iter().collect::<VecDeque<_>>());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let work = || {
+            let mut done = Vec::new();
+            while let Some(layer) = next() {
+                match self.layer(layer) {
+                    Ok(loaded) => done.push((layer.clone(), loaded)),
+                    Err(error) => {
+                        // The others need not begin another one.
+                        queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(done)
+        };
+        let mut loaded = HashMap::new();
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut result = Ok(());
+            for worker in workers {
+                match worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                    Ok(done) => loaded.extend(done),
+                    Err(error) => result = Err(error),
+                }
+            }
+            result
+        })?;
+        Ok(loaded)
+    }
+
+    /// One layer: the one that is here already, or the one that came.
+    fn layer(&self, planned: &PlannedLayer) -> Result<Arc<Layer>, TransferError> {
+        let layers = self.store.layers();
+        if let Some(layer) = layers.by_diff_id(&planned.diff_id)?
+            && self.lease.hold(layer.short()).is_ok()
+        {
+            return Ok(layer);
+        }
+        if self.members.size(&planned.file)?.is_none() {
+            let by = "its image".to_owned();
+            return Err(TransferError::Missing { name: planned.file.clone(), by });
+        }
+        let (digest, _) = self.members.keep(&planned.file, self.store)?;
+        self.lease.hold_blob(&digest)?;
+        let layer = layers.import_blob(&digest, Some(planned.diff_id))?;
+        self.lease.hold(layer.short())?;
+        Ok(layer)
+    }
+
+    fn image(
+        &self,
+        planned: Planned,
+        loaded: &Loaded,
+    ) -> Result<(Option<Reference>, ImageRecord), TransferError> {
+        let layer = |planned: &PlannedLayer| {
+            Arc::clone(loaded.get(planned).expect("because every planned layer was loaded"))
+        };
+        let layers: Vec<_> = planned.layers.iter().map(layer).collect();
+        let mut image = self.store.put_image(&planned.config, &layers)?;
+        self.lease.hold_blob(&image.config)?;
+        if let Some((descriptor, bytes)) = planned.manifest {
+            let digest: Digest = self.store.put_touched(&bytes)?;
+            self.lease.hold_blob(&digest)?;
+            image = image.with_manifest(descriptor);
+        }
+        Ok((planned.name, image))
+    }
+}
