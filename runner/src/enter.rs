@@ -160,13 +160,9 @@ fn enter_mapped(plan: &MapPlan) -> Result<Entered, EnterError> {
     let (wait_end, go_end) =
         pipe_with(PipeFlags::CLOEXEC).map_err(helper_error("make its pipe"))?;
     let target = getpid();
-    let helper = match sys::fork().map_err(helper_error("fork its helper"))? {
-        Some(helper) => helper,
-        None => {
-            drop(go_end);
-            let code = run_helper(plan, target, &wait_end);
-            sys::exit_now(code)
-        }
+    let Some(helper) = sys::fork().map_err(helper_error("fork its helper"))? else {
+        drop(go_end);
+        sys::exit_now(run_helper(plan, target, &wait_end))
     };
     drop(wait_end);
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());

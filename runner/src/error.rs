@@ -143,8 +143,8 @@ impl Action {
 pub enum Note {
     /// Set up inside a user namespace, so the kernel's rules for unprivileged mounts hold.
     UserNamespace,
-    /// The user namespace holds a single id, so no other user or group exists.
-    SingleId,
+    /// The id does not exist in the user namespace.
+    UnmappedId,
     /// The hard limit is above the one this process has.
     HardLimit,
 }
@@ -181,8 +181,8 @@ impl SetupError {
     pub fn hint(&self) -> Option<&'static str> {
         let denied = self.errno == libc::EPERM || self.errno == libc::EACCES;
         match (self.action, self.note) {
-            (Action::Identity, Some(Note::SingleId)) => Some(
-                "this user has no subordinate ids: add ranges to /etc/subuid and /etc/subgid \
+            (Action::Identity, Some(Note::UnmappedId)) => Some(
+                "the id is not among those of this user: add ranges to /etc/subuid and /etc/subgid \
                  and install newuidmap (package uidmap or shadow-utils)",
             ),
             (Action::Ulimit, Some(Note::HardLimit)) => {
@@ -194,6 +194,10 @@ impl SetupError {
             (Action::Mount, Some(Note::UserNamespace)) if denied => Some(
                 "inside a container whose /proc is masked, start that container with \
                  unmasked paths",
+            ),
+            (Action::Overlay, _) if self.errno == libc::EINVAL => Some(
+                "the kernel refuses a work directory that was used before, and an upper \
+                 directory on a file system that cannot hold one (overlayfs, NFS)",
             ),
             (_, _) if self.errno == libc::ENOSYS => Some("the runner needs Linux 5.12 or newer"),
             _ => None,

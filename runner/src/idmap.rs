@@ -153,15 +153,11 @@ pub(crate) fn login_name(passwd: &str, uid: u32) -> Option<&str> {
 /// The ranges of users and groups that the machine's files give to a user.
 pub(crate) fn sub_ranges_of(uid: u32) -> Result<(Vec<SubRange>, Vec<SubRange>), EnterError> {
     let passwd = read_bounded(Path::new("/etc/passwd"))?;
-    let from_service;
-    let name = match login_name(&passwd, uid) {
-        Some(name) => Some(name),
+    let name = login_name(&passwd, uid).map(str::to_owned).or_else(|| {
         // A user of a directory service is not in the file.
-        None => {
-            from_service = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-            from_service.as_ref().map(|user| user.name.as_str())
-        }
-    };
+        nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name)
+    });
+    let name = name.as_deref();
     let users = sub_ranges(&read_bounded(Path::new("/etc/subuid"))?, name, uid);
     let groups = sub_ranges(&read_bounded(Path::new("/etc/subgid"))?, name, uid);
     Ok((users, groups))

@@ -18,20 +18,30 @@
 
 mod bytes;
 mod cancel;
+mod caps;
+mod child;
 mod enter;
 mod error;
 mod host;
 mod idmap;
 mod limits;
+mod net;
+mod ops;
+mod parent;
+mod protocol;
+mod rlimit;
+mod seccomp;
 mod spec;
 mod sys;
 
 pub use cancel::Cancel;
+pub use child::init;
 pub use enter::{EnterOptions, Entered, NoRanges, Refusal, enter};
 pub use error::{Action, EnterError, Note, RunError, SetupError};
-pub use host::Facts;
+pub use host::{Check, Facts, Host, Missing, Rung, probe};
 pub use idmap::{IdMap, IdMaps, IdRange, SubRange};
 pub use limits::SHM_SIZE_DEFAULT_BYTES;
+pub use parent::Sandbox;
 pub use spec::{
     Exit, Identity, Mount, MountKind, Network, Output, Process, Resource, Root, Scratch, Security,
     Spec, Stdin, Stream, Ulimit,

@@ -20,6 +20,10 @@ pub(crate) const OUTPUT_CHUNK_BYTES: usize = 64 << 10;
 /// Longest chain of symbolic links followed when a mount target is made; the kernel's own limit.
 pub(crate) const SYMLINKS_MAX: usize = 40;
 
+/// How often a lookup inside the root is tried again when the machine's mounts or names change under
+/// it: each attempt takes microseconds, and no machine mounts without a pause.
+pub(crate) const LOOKUP_ATTEMPTS_MAX: usize = 10_000;
+
 /// Layers the kernel's overlayfs takes (`OVL_MAX_STACK`).
 pub(crate) const LOWERS_MAX: usize = 500;
 

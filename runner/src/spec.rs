@@ -66,7 +66,8 @@ pub enum Root {
         lowers: Vec<PathBuf>,
         /// Host directory that takes the changes.
         upper: PathBuf,
-        /// Empty host directory on the same file system as `upper`.
+        /// Empty host directory on the same file system as `upper`. The kernel refuses one that
+        /// was used before (the mounts are `volatile`).
         work: PathBuf,
     },
     /// One host directory as it is.

@@ -159,7 +159,7 @@ fn keep_open(fd: c_int) {
 /// root finds it as `/proc/PID/exe` and would otherwise be able to change the host's file.
 fn read_only_copy(program: c_int) -> Option<c_int> {
     const EMPTY: &CStr = c"";
-    const OPEN_TREE_CLONE: libc::c_int = 1;
+    const OPEN_TREE_CLONE: c_int = 1;
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
     // SAFETY: the path is a constant C string; the result is a new descriptor or an error.
     let copy = unsafe { libc::syscall(libc::SYS_open_tree, program, EMPTY.as_ptr(), flags) };
