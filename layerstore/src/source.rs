@@ -1,12 +1,19 @@
-//! HELPER "store": the lead overwrote this file by accident at 09:45; please write your own version again (with `ImageSource`, `SourceError`, LayoutSource).
+//! Where images come from that the store does not have: a trait, so that who needs an image does not
+//! know of registries; and the driver for directories in OCI layout.
+
+use std::{error::Error, path::PathBuf};
+
 use crate::{
     oci::Platform,
     reference::Reference,
     store::{ImageRecord, Lease, Store},
+    transfer::{self, LoadOptions, TransferError},
 };
-/// T
+
+/// Fetches images into a store.
 pub trait ImageSource: Send + Sync {
-    /// T
+    /// Brings the image into `store`, kept by `lease`; `None` if there is none of that name. Nothing is
+    /// tagged.
     fn fetch(
         &self,
         reference: &Reference,
@@ -15,5 +22,65 @@ pub trait ImageSource: Send + Sync {
         lease: &Lease,
     ) -> Result<Option<ImageRecord>, SourceError>;
 }
-/// T
-pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a source could not bring an image.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The source failed.
+    #[error("cannot fetch {reference}")]
+    Fetch {
+        /// The image.
+        reference: Box<Reference>,
+        /// The source's own error.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A layout directory could not be read.
+    #[error("cannot take {reference} from {}", directory.display())]
+    Layout {
+        /// The image.
+        reference: Box<Reference>,
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: TransferError,
+    },
+}
+
+/// A directory in OCI layout as a source.
+#[derive(Debug, Clone)]
+pub struct LayoutSource {
+    directory: PathBuf,
+}
+
+impl LayoutSource {
+    /// The images of this directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+}
+
+impl ImageSource for LayoutSource {
+    fn fetch(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        store: &Store,
+        lease: &Lease,
+    ) -> Result<Option<ImageRecord>, SourceError> {
+        let options = LoadOptions {
+            platform: Some(platform.clone()),
+            all_platforms: false,
+            select: Some(reference.clone()),
+        };
+        let images = transfer::load_dir(store, lease, &self.directory, &options).map_err(|source| {
+            SourceError::Layout {
+                reference: Box::new(reference.clone()),
+                directory: self.directory.clone(),
+                source,
+            }
+        })?;
+        Ok(images.into_iter().next().map(|(_, image)| image))
+    }
+}

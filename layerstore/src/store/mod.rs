@@ -60,6 +60,7 @@ pub struct Store {
     blobs: Blobs,
     contents: Arc<Contents>,
     layers: Layers,
+    owner_map: Option<OwnerMap>,
 }
 
 impl Store {
@@ -77,7 +78,8 @@ impl Store {
             Arc::clone(&contents),
             blobs.clone(),
         )?;
-        Ok(Store { root: root.to_owned(), staging, blobs, contents, layers })
+        let owner_map = options.owner_map.clone();
+        Ok(Store { root: root.to_owned(), staging, blobs, contents, layers, owner_map })
     }
 
     /// Where it is.
@@ -121,6 +123,14 @@ impl Store {
         }
         self.sync()?;
         fresh.into_iter().try_for_each(|layer| self.layers.mark_durable(layer))
+    }
+
+    /// Whether files can belong to these ids, in trees.
+    fn can_own(&self, uid: u32, gid: u32) -> bool {
+        let within = |ranges: &[IdRange], id: u32| {
+            ranges.iter().any(|range| id >= range.inside && id - range.inside < range.length)
+        };
+        self.owner_map.as_ref().is_some_and(|map| within(&map.uids, uid) && within(&map.gids, gid))
     }
 
     fn work(&self) -> PathBuf {

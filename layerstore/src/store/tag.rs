@@ -34,6 +34,15 @@ impl Store {
     pub fn tag(&self, reference: &Reference, image: &ImageRecord) -> Result<(), StoreError> {
         let _lock = lock::shared(self.root())?;
         self.check_complete(image)?;
+        self.write_tag(reference, image)
+    }
+
+    /// Writes the tag's file, if it says something else; needs the lock.
+    pub(super) fn write_tag(
+        &self,
+        reference: &Reference,
+        image: &ImageRecord,
+    ) -> Result<(), StoreError> {
         let file =
             TagFile { version: TAG_VERSION, reference: reference.clone(), image: image.clone() };
         let path = self.tag_path(reference);

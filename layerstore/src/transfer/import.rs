@@ -14,16 +14,24 @@ use crate::{
 };
 
 /// What the image of an imported root file system says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ImportOptions {
     /// How to run it.
     pub config: ContainerConfig,
-    /// What it runs on; none means this machine's.
-    pub platform: Option<Platform>,
+    /// What it runs on.
+    pub platform: Platform,
     /// When it was made, RFC 3339.
     pub created: Option<String>,
     /// A remark for its history.
     pub comment: String,
+}
+
+impl Default for ImportOptions {
+    /// An image for this machine that says nothing else.
+    fn default() -> Self {
+        let (config, platform) = (ContainerConfig::default(), Platform::host());
+        Self { config, platform, created: None, comment: String::new() }
+    }
 }
 
 /// Makes an image of a root file system: a tar, plain or compressed. Nothing is tagged.
@@ -41,7 +49,7 @@ pub fn import_rootfs(
         created: options.created.clone(),
         ..ImageConfig::default()
     };
-    config.set_platform(options.platform.as_ref().unwrap_or(&Platform::host()));
+    config.set_platform(&options.platform);
     config.rootfs.diff_ids.push(diff_id);
     config.history.push(History {
         created: options.created.clone(),
@@ -57,7 +65,12 @@ pub fn import_rootfs(
 ///
 /// Directories that no layer lists are not in it. Hard links stay links where the file that they
 /// name is visible, too.
-pub fn export_rootfs(
+pub fn export_rootfs(store: &Store, view: &View, out: &mut dyn Write) -> Result<(), TransferError> {
+    export_rootfs_at(store, view, out, None)
+}
+
+/// As [`export_rootfs`], with all times changed as `epoch` says.
+pub fn export_rootfs_at(
     store: &Store,
     view: &View,
     out: &mut dyn Write,

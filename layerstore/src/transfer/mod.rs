@@ -13,7 +13,7 @@ mod save;
 
 use std::{io, path::PathBuf};
 
-pub use import::{ImportOptions, export_rootfs, import_rootfs};
+pub use import::{ImportOptions, export_rootfs, export_rootfs_at, import_rootfs};
 pub use load::{LoadOptions, load, load_dir};
 pub use save::{SaveOptions, save_docker, save_oci, save_oci_dir, write_file};
 

@@ -1,0 +1,161 @@
+//! A layer's tree against its table of contents, both ways.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    fs::{self, Metadata},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
+    path::Path,
+};
+
+use crate::{
+    LayerPath,
+    layers::Layer,
+    store::Store,
+    toc::{Entry, Kind, Toc},
+};
+
+/// What is wrong with the tree, in words: the first thing.
+pub(super) fn check(store: &Store, layer: &Layer, toc: &Toc, deep: bool) -> Result<(), String> {
+    let root = layer.tree_path();
+    let mut listed: HashSet<&[u8]> = HashSet::with_capacity(toc.len());
+    for entry in toc {
+        listed.insert(entry.path.as_bytes());
+        let path = root.join(entry.path.as_path());
+        let meta = match fs::symlink_metadata(&path) {
+            Ok(meta) => meta,
+            Err(error) => return Err(format!("`{}`: {error}", entry.path)),
+        };
+        let compare = Comparison { store, root: &root, path: &path, entry, meta: &meta, deep };
+        compare.run().map_err(|what| format!("`{}` {what}", entry.path))?;
+    }
+    let mut pending = vec![LayerPath::default()];
+    while let Some(directory) = pending.pop() {
+        unlisted(&root, &directory, toc, &listed, &mut pending)?;
+    }
+    Ok(())
+}
+
+/// Nothing may be in a directory that the table does not list (or imply).
+fn unlisted(
+    root: &Path,
+    directory: &LayerPath,
+    toc: &Toc,
+    listed: &HashSet<&[u8]>,
+    pending: &mut Vec<LayerPath>,
+) -> Result<(), String> {
+    let read = |error: io::Error| format!("`{directory}` cannot be read: {error}");
+    for entry in fs::read_dir(root.join(directory.as_path())).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        let name = entry.file_name();
+        let path = directory.join(name.as_bytes()).map_err(|error| error.to_string())?;
+        let is_dir = entry.file_type().map_err(read)?.is_dir();
+        let implied = is_dir && !toc.below(&path).is_empty();
+        if !listed.contains(path.as_bytes()) && !implied {
+            return Err(format!("`{path}` is not in the table of contents"));
+        }
+        if is_dir {
+            pending.push(path);
+        }
+    }
+    Ok(())
+}
+
+struct Comparison<'a> {
+    store: &'a Store,
+    root: &'a Path,
+    path: &'a Path,
+    entry: &'a Entry,
+    meta: &'a Metadata,
+    deep: bool,
+}
+
+impl Comparison<'_> {
+    fn run(&self) -> Result<(), String> {
+        match self.entry.kind {
+            Kind::Dir => self.expect(self.meta.is_dir(), "a directory")?,
+            Kind::File => self.file()?,
+            Kind::Symlink => self.symlink()?,
+            Kind::Hardlink => return self.hardlink(),
+            Kind::CharDevice => self.device(self.meta.file_type().is_char_device())?,
+            Kind::BlockDevice => self.device(self.meta.file_type().is_block_device())?,
+            Kind::Fifo => self.expect(self.meta.file_type().is_fifo(), "a named pipe")?,
+            Kind::Whiteout => {
+                let is = self.meta.file_type().is_char_device() && self.meta.rdev() == 0;
+                return self.expect(is, "a whiteout");
+            }
+            Kind::Opaque => return self.expect(self.meta.is_dir(), "a directory"),
+        }
+        self.attributes()
+    }
+
+    fn expect(&self, is: bool, what: &str) -> Result<(), String> {
+        if is { Ok(()) } else { Err(format!("is not {what}")) }
+    }
+
+    fn file(&self) -> Result<(), String> {
+        self.expect(self.meta.is_file(), "a regular file")?;
+        if self.meta.len() != self.entry.size {
+            return Err(format!("has {} bytes, not {}", self.meta.len(), self.entry.size));
+        }
+        let Some(expected) = self.entry.content.filter(|_| self.deep && self.entry.size > 0) else {
+            return Ok(());
+        };
+        let hash = || -> io::Result<blake3::Hash> {
+            let mut hasher = blake3::Hasher::new();
+            io::copy(&mut fs::File::open(self.path)?, &mut hasher)?;
+            Ok(hasher.finalize())
+        };
+        let actual = hash().map_err(|error| format!("cannot be read: {error}"))?;
+        self.expect(actual.as_bytes() == expected.as_bytes(), "what it was: its content changed")
+    }
+
+    fn symlink(&self) -> Result<(), String> {
+        self.expect(self.meta.is_symlink(), "a symbolic link")?;
+        let target = fs::read_link(self.path).map_err(|error| error.to_string())?;
+        let expected = OsStr::from_bytes(&self.entry.link);
+        self.expect(target.as_os_str() == expected, "a link to where it should lead")
+    }
+
+    /// The other name of a file of this tree; where that one is in another layer, any file.
+    fn hardlink(&self) -> Result<(), String> {
+        let target = LayerPath::parse(&self.entry.link).map_err(|error| error.to_string())?;
+        match fs::symlink_metadata(self.root.join(target.as_path())) {
+            Ok(target) => {
+                let same = target.ino() == self.meta.ino() && target.dev() == self.meta.dev();
+                self.expect(same, "the same file as the one that it links to")
+            }
+            Err(_) => self.expect(!self.meta.is_dir(), "a file"),
+        }
+    }
+
+    /// Without the right to make devices, an empty file stands for one.
+    fn device(&self, is_device: bool) -> Result<(), String> {
+        let placeholder = self.meta.is_file() && self.meta.len() == 0;
+        if placeholder {
+            return Ok(());
+        }
+        let (major, minor) = self.entry.device;
+        let same = self.meta.rdev() == rustix::fs::makedev(major, minor);
+        self.expect(is_device && same, "the device that it should be")
+    }
+
+    fn attributes(&self) -> Result<(), String> {
+        let (entry, meta) = (self.entry, self.meta);
+        if entry.kind != Kind::Symlink && meta.mode() & 0o7777 != entry.mode {
+            return Err(format!("has mode {:o}, not {:o}", meta.mode() & 0o7777, entry.mode));
+        }
+        if meta.mtime() != entry.mtime {
+            return Err(format!("has the time {}, not {}", meta.mtime(), entry.mtime));
+        }
+        let owners = (meta.uid(), meta.gid());
+        if self.store.can_own(entry.uid, entry.gid) && owners != (entry.uid, entry.gid) {
+            return Err(format!("belongs to {owners:?}, not {:?}", (entry.uid, entry.gid)));
+        }
+        Ok(())
+    }
+}
