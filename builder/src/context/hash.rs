@@ -1,0 +1,160 @@
+//! Hash the context files that a step reads, in parallel, and keep their bytes while they are at hand.
+//!
+//! One read: a file whose hash is not remembered is read once, into the content store, which forgets the
+//! bytes again when it has them already. A remembered file is not read at all.
+
+use super::memo::Memo;
+use super::{ContextTree, stamp_of};
+use crate::copy::Selected;
+use crate::error::BuildError;
+use crate::tree::{Node, Stamp};
+use lapstrake_layerstore::contents::{ContentWriter, Contents};
+use lapstrake_layerstore::digest::ContentHash;
+use lapstrake_layerstore::path::LayerPath;
+use lapstrake_layerstore::toc::Kind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Files per thread below which another thread costs more than it brings.
+const FILES_PER_THREAD_MIN: usize = 16;
+
+/// What hashing needs besides the files.
+#[derive(Debug, Clone, Copy)]
+pub struct Hasher<'a> {
+    /// Where bytes go.
+    pub contents: &'a Arc<Contents>,
+    /// What is known already.
+    pub memo: &'a Mutex<Memo>,
+    /// When the build began, in nanoseconds since 1970.
+    pub build_start_ns: i128,
+}
+
+/// One file to be read.
+struct Job<'a> {
+    path: LayerPath,
+    node: &'a mut Node,
+}
+
+impl Hasher<'_> {
+    /// Give every regular file in `selected` its content hash.
+    pub fn fill(&self, tree: &ContextTree, selected: &mut [Selected]) -> Result<(), BuildError> {
+        let mut jobs = Vec::new();
+        for each in selected {
+            collect(&mut each.node, &each.source, &mut jobs);
+            for item in &mut each.items {
+                collect(&mut item.node, &item.source, &mut jobs);
+            }
+        }
+        self.recall(&mut jobs);
+        self.read_all(tree, jobs, &|_, _| Ok(()))
+    }
+
+    /// Make sure that the bytes of every regular file in `selected` are in the content store: a file that
+    /// was remembered has not been read in this build.
+    pub fn ensure_stored(
+        &self,
+        tree: &ContextTree,
+        selected: &mut [Selected],
+    ) -> Result<(), BuildError> {
+        let mut jobs = Vec::new();
+        for each in selected {
+            let items = each.items.iter_mut().map(|i| (&i.source, &mut i.node));
+            for (path, node) in std::iter::once((&each.source, &mut each.node)).chain(items) {
+                let stored = match node.content {
+                    Some(hash) if node.size > 0 => self.contents.has(&hash),
+                    _ => true,
+                };
+                if node.kind == Kind::File && !stored {
+                    jobs.push(Job { path: path.clone(), node });
+                }
+            }
+        }
+        let changed = |path: &LayerPath, same: bool| {
+            if same { Ok(()) } else { Err(BuildError::ContextChanged { path: format!("/{path}") }) }
+        };
+        self.read_all(tree, jobs, &changed)
+    }
+
+    /// Fill in what is remembered; what stays in `jobs` has to be read.
+    fn recall(&self, jobs: &mut Vec<Job<'_>>) {
+        let mut memo = lock(self.memo);
+        jobs.retain_mut(|job| {
+            job.node.content = job.node.stamp.and_then(|stamp| memo.get(&stamp));
+            job.node.content.is_none()
+        });
+    }
+
+    /// Read the files on as many threads as pay; `check` sees whether a hash known before was confirmed.
+    fn read_all(
+        &self,
+        tree: &ContextTree,
+        jobs: Vec<Job<'_>>,
+        check: &(dyn Fn(&LayerPath, bool) -> Result<(), BuildError> + Sync),
+    ) -> Result<(), BuildError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let threads =
+            rayon::current_num_threads().min(jobs.len().div_ceil(FILES_PER_THREAD_MIN)).max(1);
+        let next = AtomicUsize::new(0);
+        let jobs: Vec<Mutex<Job<'_>>> = jobs.into_iter().map(Mutex::new).collect();
+        let worker = || -> Result<(), BuildError> {
+            let mut writer = self.contents.writer();
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let job = &mut *lock(job);
+                let before = job.node.content;
+                let hash = self.read_one(tree, job, &mut writer)?;
+                check(&job.path, before.is_none_or(|old| old == hash))?;
+                job.node.content = Some(hash);
+            }
+            writer.finish()?;
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
+            let mut result = worker();
+            for other in others {
+                let ended = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                result = result.and(ended);
+            }
+            result
+        })
+    }
+
+    fn read_one(
+        &self,
+        tree: &ContextTree,
+        job: &Job<'_>,
+        writer: &mut ContentWriter,
+    ) -> Result<ContentHash, BuildError> {
+        let shown = tree.path().join(job.path.as_path());
+        let changed = || BuildError::ContextChanged { path: shown.display().to_string() };
+        let Some(seen) = job.node.stamp else {
+            return Ok(ContentHash::of(b""));
+        };
+        let mut file = tree.open_file(&job.path)?;
+        let before: Stamp = stamp_of(&file, &shown)?;
+        if before != seen {
+            return Err(changed());
+        }
+        let (hash, size) = writer.put_file(&mut file, seen.size)?;
+        let after = stamp_of(&file, &shown)?;
+        if after != before || size != seen.size {
+            return Err(changed());
+        }
+        lock(self.memo).put(before, hash, self.build_start_ns);
+        Ok(hash)
+    }
+}
+
+/// Note the regular file at `path` as one to be hashed.
+fn collect<'a>(node: &'a mut Node, path: &LayerPath, jobs: &mut Vec<Job<'a>>) {
+    if node.kind == Kind::File && node.content.is_none() {
+        jobs.push(Job { path: path.clone(), node });
+    }
+}
+
+/// A lock whose holder panicked still guards data that is only ever replaced whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

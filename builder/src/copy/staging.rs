@@ -1,0 +1,189 @@
+//! The layer that a COPY or ADD is about to make: additions over what the image holds so far.
+//!
+//! *Invariant:* every path that is added has only directories above it, in the additions or below them.
+
+use crate::error::BuildError;
+use crate::tree::{Node, Tree};
+use lapstrake_layerstore::path::LayerPath;
+use lapstrake_layerstore::toc::{Entry, Kind};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Additions over a base tree; itself a tree that shows both.
+pub struct Staging<'a> {
+    base: &'a dyn Tree,
+    added: BTreeMap<LayerPath, Node>,
+    /// Directories that replaced something else: nothing of the base shines through them.
+    opaque: BTreeSet<LayerPath>,
+}
+
+impl std::fmt::Debug for Staging<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Staging").field("added", &self.added.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Staging<'a> {
+    /// Nothing added yet.
+    pub fn over(base: &'a dyn Tree) -> Self {
+        Self { base, added: BTreeMap::new(), opaque: BTreeSet::new() }
+    }
+
+    /// Put `node` at `path`, replacing what is there together with everything below it unless both are
+    /// directories.
+    pub fn put(&mut self, path: LayerPath, node: Node) -> Result<(), BuildError> {
+        let old = self.get(&path)?;
+        if let Some(old) = old
+            && !(old.is_dir() && node.is_dir())
+        {
+            self.forget_below(&path);
+            if node.is_dir() {
+                self.opaque.insert(path.clone());
+            }
+        }
+        self.added.insert(path, node);
+        Ok(())
+    }
+
+    /// Drop what was added below `path`.
+    fn forget_below(&mut self, path: &LayerPath) {
+        let below: Vec<LayerPath> = self
+            .added
+            .range(path.clone()..)
+            .skip_while(|(p, _)| *p == path)
+            .take_while(|(p, _)| p.as_bytes().starts_with(path.as_bytes()))
+            .filter(|(p, _)| p.starts_with(path))
+            .map(|(p, _)| p.clone())
+            .collect();
+        for gone in below {
+            self.added.remove(&gone);
+            self.opaque.remove(&gone);
+        }
+        self.opaque.remove(path);
+    }
+
+    /// Whether the base may be seen at `path`: nothing above it was replaced.
+    fn base_visible(&self, path: &LayerPath) -> bool {
+        let mut at = path.parent();
+        while let Some(dir) = at {
+            if self.opaque.contains(&dir) || self.added.get(&dir).is_some_and(|n| !n.is_dir()) {
+                return false;
+            }
+            at = dir.parent();
+        }
+        true
+    }
+
+    /// The entries of the layer: what was added and the directories above it, hard links joined, and
+    /// whiteouts for what a replaced directory hides.
+    pub fn into_entries(mut self) -> Result<Vec<Entry>, BuildError> {
+        self.add_parents()?;
+        let mut whiteouts = Vec::new();
+        for dir in &self.opaque {
+            for (name, _) in self.base.children(dir)? {
+                let path = join(dir, &name)?;
+                if !self.added.contains_key(&path) {
+                    whiteouts.push(path);
+                }
+            }
+        }
+        let mut first_of_group: HashMap<(u64, u64), LayerPath> = HashMap::new();
+        let mut entries = Vec::with_capacity(self.added.len() + whiteouts.len());
+        for (path, node) in std::mem::take(&mut self.added) {
+            let linked_to = match node.link_group {
+                Some(group) if node.kind == Kind::File => {
+                    let first = first_of_group.entry(group).or_insert_with(|| path.clone()).clone();
+                    (first != path).then_some(first)
+                }
+                _ => None,
+            };
+            entries.push(entry(path, node, linked_to));
+        }
+        entries.extend(whiteouts.into_iter().map(|path| {
+            let mut node = Node::empty_file(0, 0);
+            node.kind = Kind::Whiteout;
+            entry(path, node, None)
+        }));
+        Ok(entries)
+    }
+
+    /// A layer names the directories above everything it changes, as they are.
+    fn add_parents(&mut self) -> Result<(), BuildError> {
+        let mut missing = BTreeSet::new();
+        for path in self.added.keys() {
+            let mut at = path.parent();
+            while let Some(dir) = at {
+                if dir.is_root() || self.added.contains_key(&dir) || !missing.insert(dir.clone()) {
+                    break;
+                }
+                at = dir.parent();
+            }
+        }
+        for dir in missing {
+            if let Some(node) = self.base.get(&dir)? {
+                self.added.insert(dir, node);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tree for Staging<'_> {
+    fn get(&self, path: &LayerPath) -> Result<Option<Node>, BuildError> {
+        if let Some(node) = self.added.get(path) {
+            return Ok(Some(node.clone()));
+        }
+        if path.is_root() || self.base_visible(path) { self.base.get(path) } else { Ok(None) }
+    }
+
+    fn children(&self, path: &LayerPath) -> Result<Vec<(Vec<u8>, Node)>, BuildError> {
+        let mut all: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
+        if !self.opaque.contains(path) && self.base_visible(path) {
+            all.extend(self.base.children(path)?);
+        }
+        for (at, node) in self.added.range(path.clone()..) {
+            if at == path {
+                continue;
+            }
+            if !at.as_bytes().starts_with(path.as_bytes()) {
+                break;
+            }
+            if at.parent().as_ref() == Some(path)
+                && let Some(name) = at.file_name()
+            {
+                all.insert(name.to_vec(), node.clone());
+            }
+        }
+        Ok(all.into_iter().collect())
+    }
+}
+
+/// Join, with the error that names the whole path.
+pub(crate) fn join(dir: &LayerPath, name: &[u8]) -> Result<LayerPath, BuildError> {
+    dir.join(name).map_err(|source| BuildError::BadPath {
+        path: format!("{dir}/{}", String::from_utf8_lossy(name)),
+        source,
+    })
+}
+
+/// The layer's entry for a node; a hard link when the node is another name of `linked_to`.
+fn entry(path: LayerPath, node: Node, linked_to: Option<LayerPath>) -> Entry {
+    let (kind, link, content, size) = match linked_to {
+        Some(first) => (Kind::Hardlink, first.as_bytes().to_vec(), None, 0),
+        None => (node.kind, node.link, node.content, node.size),
+    };
+    Entry {
+        path,
+        kind,
+        mode: node.mode,
+        uid: node.uid,
+        gid: node.gid,
+        mtime: node.mtime,
+        mtime_nanos: 0,
+        size: if kind == Kind::File { size } else { 0 },
+        content: if kind == Kind::File { content } else { None },
+        link,
+        device: node.device,
+        xattrs: node.xattrs,
+        tar_offset: None,
+    }
+}

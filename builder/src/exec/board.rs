@@ -1,0 +1,126 @@
+//! Where stages leave their results and wait for those of others.
+
+use crate::error::BuildError;
+use crate::key::ChainId;
+use lapstrake_layerstore::layers::Layer;
+use lapstrake_layerstore::view::View;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What a stage made.
+#[derive(Debug, Clone)]
+pub(crate) struct StageResult {
+    /// Its layers, bottom first.
+    pub(crate) layers: Vec<Arc<Layer>>,
+    /// When each layer that a step made was made, first to last, parent stages included.
+    pub(crate) times: Vec<i64>,
+    /// Identity of the stack.
+    pub(crate) chain: ChainId,
+}
+
+impl StageResult {
+    /// Its files.
+    pub(crate) fn view(&self) -> Result<View, BuildError> {
+        Ok(View::new(self.layers.clone())?)
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    Running,
+    Done(StageResult),
+    Failed(Option<BuildError>),
+}
+
+/// Results by stage, and the number of steps that may still start.
+#[derive(Debug)]
+pub(crate) struct Board {
+    slots: Mutex<BTreeMap<usize, Slot>>,
+    changed: Condvar,
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// Leave to execute one step; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit<'a>(&'a Board);
+
+impl Board {
+    /// All stages running, and `jobs` steps allowed at once.
+    pub(crate) fn new(stages: impl Iterator<Item = usize>, jobs: usize) -> Self {
+        Self {
+            slots: Mutex::new(stages.map(|s| (s, Slot::Running)).collect()),
+            changed: Condvar::new(),
+            free: Mutex::new(jobs.max(1)),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// Wait until a stage is done. A failed stage stops whoever waits for it; its own error is reported
+    /// once, by itself.
+    pub(crate) fn wait(&self, stage: usize) -> Result<StageResult, BuildError> {
+        let mut slots = lock(&self.slots);
+        loop {
+            match slots.get(&stage) {
+                Some(Slot::Done(result)) => return Ok(result.clone()),
+                Some(Slot::Running) => {
+                    slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(Slot::Failed(_)) | None => return Err(BuildError::Cancelled),
+            }
+        }
+    }
+
+    /// Leave a stage's result.
+    pub(crate) fn finish(&self, stage: usize, result: Result<StageResult, BuildError>) {
+        let slot = match result {
+            Ok(result) => Slot::Done(result),
+            Err(error) => Slot::Failed(Some(error)),
+        };
+        lock(&self.slots).insert(stage, slot);
+        self.changed.notify_all();
+    }
+
+    /// Wait for leave to execute a step.
+    pub(crate) fn permit(&self) -> Permit<'_> {
+        let mut free = lock(&self.free);
+        while *free == 0 {
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Permit(self)
+    }
+
+    /// All results, or the error that stopped the build: the first one in file order that is not merely
+    /// the consequence of another.
+    pub(crate) fn into_results(self) -> Result<BTreeMap<usize, StageResult>, BuildError> {
+        let slots = self.slots.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut results = BTreeMap::new();
+        let mut stopped = None;
+        for (stage, slot) in slots {
+            match slot {
+                Slot::Done(result) => {
+                    results.insert(stage, result);
+                }
+                Slot::Failed(Some(error)) if !matches!(error.root(), BuildError::Cancelled) => {
+                    return Err(error);
+                }
+                Slot::Failed(error) => stopped = Some(error.unwrap_or(BuildError::Cancelled)),
+                Slot::Running => stopped = Some(BuildError::Cancelled),
+            }
+        }
+        stopped.map_or(Ok(results), Err)
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.free) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+/// A lock whose holder panicked still guards whole values.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,187 @@
+//! Do what the plan says: look each step up, execute the ones that are new, assemble the image.
+//!
+//! Every stage has a thread of its own; a stage waits only for what its next step reads. A step's layer
+//! is known (content id and table of contents) before the next one starts; digests that only the image
+//! config needs are worked out in the background.
+
+mod bases;
+mod board;
+mod copy;
+mod digests;
+mod mounts;
+mod run;
+mod session;
+mod sources;
+mod stage;
+mod trees;
+mod unpack;
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::error::BuildError;
+use crate::event::{Event, Observer, StageSummary};
+use crate::graph::{self, Graph};
+use crate::identity::Accounts;
+use crate::image;
+use crate::instruction;
+use crate::options::BuildOptions;
+use crate::plan::{StagePlan, StageInput, plan_stage};
+use crate::source::SourceFile;
+use crate::syntax;
+pub use bases::BaseTable;
+use board::{Board, StageResult};
+use lapstrake_layerstore::layers::Layers;
+use lapstrake_layerstore::oci::ImageConfig;
+use lapstrake_layerstore::source::ImageSource;
+use lapstrake_layerstore::view::View;
+use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
+use lapstrake_runner::{Cancel, Runner};
+use session::Session;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a build works with; the caller owns all of it.
+#[derive(Clone, Copy)]
+pub struct BuildDeps<'a> {
+    /// The store.
+    pub store: &'a Arc<Store>,
+    /// Runs steps.
+    pub runner: &'a dyn Runner,
+    /// Fetches base images that the store does not have.
+    pub images: &'a dyn ImageSource,
+    /// Hears what happens.
+    pub observer: &'a dyn Observer,
+    /// Stops the build.
+    pub cancel: &'a Cancel,
+}
+
+impl std::fmt::Debug for BuildDeps<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuildDeps").finish_non_exhaustive()
+    }
+}
+
+/// A finished build.
+#[derive(Debug)]
+pub struct BuildOutcome {
+    /// The image, stored but not tagged.
+    pub image: ImageRecord,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Steps that made or would make layers, over all stages that were built.
+    pub steps: usize,
+    /// How many of them came from the cache.
+    pub cached: usize,
+    /// What is not as it should be in the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
+    /// The Dockerfile, for excerpts.
+    pub file: Arc<SourceFile>,
+    /// Keeps what the image needs until the caller has tagged or exported it.
+    pub lease: Lease,
+}
+
+/// Build the target of a Dockerfile into an image in the store.
+pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcome, BuildError> {
+    let lease = deps.store.lease()?;
+    let planned = prepare(options, deps, &lease)?;
+    deps.observer.event(Event::Planned { stages: &planned.summaries() });
+    let session = Session::new(options, deps, &lease, &planned);
+    let results = run_stages(&session, &planned)?;
+    session.save_memos();
+    let target = results.get(&planned.graph.target).ok_or(BuildError::Cancelled)?;
+    let plan = &planned.plans[&planned.graph.target];
+    let diff_ids = session.digests.all(&target.layers)?;
+    let config = image::config(plan, &target.times, diff_ids, &options.platform, &options.labels);
+    let image = deps.store.put_image(&config.to_json(), &target.layers)?;
+    let (steps, cached) = session.counts();
+    let Planned { file, warnings, .. } = planned;
+    drop(session);
+    Ok(BuildOutcome { image, config, steps, cached, warnings, file, lease })
+}
+
+/// A Dockerfile that was parsed, whose bases are known, and that is planned.
+pub(crate) struct Planned {
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) graph: Graph,
+    pub(crate) bases: BaseTable,
+    pub(crate) plans: BTreeMap<usize, StagePlan>,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+impl Planned {
+    fn summaries(&self) -> Vec<StageSummary> {
+        let summary = |(index, plan): (&usize, &StagePlan)| StageSummary {
+            index: *index,
+            name: self.graph.stages[*index].shown_name(),
+            base: self.graph.shown_base(*index),
+            steps: plan.steps.iter().map(|s| s.title.clone()).collect(),
+        };
+        self.plans.iter().map(summary).collect()
+    }
+}
+
+/// Everything before the first step: parse, find the stages that matter, get their bases, plan.
+fn prepare(
+    options: &BuildOptions,
+    deps: &BuildDeps<'_>,
+    lease: &Lease,
+) -> Result<Planned, BuildError> {
+    let file = Arc::new(SourceFile::new(&options.dockerfile_name, options.dockerfile.clone()));
+    let (ast, mut diagnostics) = syntax::parse(&file);
+    let (dockerfile, more) = instruction::lower(&ast);
+    diagnostics.extend(more);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        diagnostics.into_iter().partition(|d| d.severity == Severity::Error);
+    if !errors.is_empty() {
+        return Err(BuildError::Dockerfile { file, diagnostics: errors });
+    }
+    let mut graph = graph::resolve(&dockerfile, options, &file)?;
+    let mut bases = BaseTable::default();
+    // A base image's ONBUILD triggers can name further images, hence the loop; it ends because each
+    // round fetches an image that was not there before.
+    while let Some(wanted) = graph.missing_bases(&bases) {
+        bases.fetch(&wanted, options, deps, lease)?;
+        graph.apply_triggers(&bases, &file)?;
+    }
+    let mut plans: BTreeMap<usize, StagePlan> = BTreeMap::new();
+    for index in graph.needed() {
+        let stage = &graph.stages[index];
+        let input = StageInput {
+            stage,
+            parent: stage.parent().and_then(|p| plans.get(&p)),
+            base: stage.image().and_then(|image| bases.facts(image)),
+            graph: &graph,
+            options,
+            file: &file,
+        };
+        let plan = plan_stage(&input)?;
+        plans.insert(index, plan);
+    }
+    Ok(Planned { file, graph, bases, plans, warnings })
+}
+
+/// Run every needed stage, each in a thread of its own.
+fn run_stages(
+    session: &Session<'_>,
+    planned: &Planned,
+) -> Result<BTreeMap<usize, StageResult>, BuildError> {
+    let board = Board::new(planned.plans.keys().copied(), session.options.jobs);
+    std::thread::scope(|scope| {
+        for (index, plan) in &planned.plans {
+            let (board, session) = (&board, session);
+            scope.spawn(move || {
+                let result = stage::run(session, planned, board, *index, plan);
+                if result.is_err() {
+                    session.deps.cancel.cancel();
+                }
+                board.finish(*index, result);
+            });
+        }
+    });
+    board.into_results()
+}
+
+/// The users and groups of an image, for whoever runs it outside of a build.
+pub fn accounts(layers: &Layers, view: View) -> Result<Accounts, BuildError> {
+    let tree = trees::ViewTree::new(view, layers);
+    Accounts::read(&tree, &tree)
+}

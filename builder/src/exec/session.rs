@@ -1,0 +1,212 @@
+//! What all stages of one build share: contexts, caches, counters.
+
+use super::board::lock;
+use super::digests::Digests;
+use super::{BuildDeps, Planned};
+use crate::context::ContextTree;
+use crate::context::hash::Hasher;
+use crate::context::memo::Memo;
+use crate::error::BuildError;
+use crate::ignore::Ignore;
+use crate::key::StepKey;
+use crate::options::{BuildOptions, ContextSource, NamedContext};
+use lapstrake_layerstore::layers::Layer;
+use lapstrake_layerstore::store::{CacheRecord, Lease};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The ignore file of a directory that has no better one.
+const IGNORE_FILE: &str = ".dockerignore";
+/// An ignore file larger than this is refused; real ones have a few kilobytes.
+const IGNORE_FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// A directory context with what is known of its files.
+pub(crate) struct OpenContext {
+    pub(crate) tree: ContextTree,
+    pub(crate) memo: Mutex<Memo>,
+    memo_name: String,
+}
+
+/// One running build.
+pub(crate) struct Session<'a> {
+    pub(crate) options: &'a BuildOptions,
+    pub(crate) deps: &'a BuildDeps<'a>,
+    pub(crate) lease: &'a Lease,
+    pub(crate) digests: Digests,
+    contexts: Mutex<BTreeMap<Option<String>, Arc<OpenContext>>>,
+    no_cache_stages: Vec<bool>,
+    in_chain: Vec<bool>,
+    steps: AtomicUsize,
+    cached: AtomicUsize,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        options: &'a BuildOptions,
+        deps: &'a BuildDeps<'a>,
+        lease: &'a Lease,
+        planned: &Planned,
+    ) -> Self {
+        let filtered = |stage: &crate::graph::StageNode| {
+            let named = |filter: &String| {
+                stage.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(filter))
+                    || *filter == stage.index.to_string()
+            };
+            options.no_cache || options.no_cache_filter.iter().any(named)
+        };
+        let stages = &planned.graph.stages;
+        let mut in_chain = vec![false; stages.len()];
+        let mut at = Some(planned.graph.target);
+        while let Some(index) = at {
+            in_chain[index] = true;
+            at = stages[index].parent();
+        }
+        Self {
+            options,
+            deps,
+            lease,
+            digests: Digests::new(Arc::clone(deps.store)),
+            contexts: Mutex::default(),
+            no_cache_stages: stages.iter().map(filtered).collect(),
+            in_chain,
+            steps: AtomicUsize::new(0),
+            cached: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether the stage's layers will be part of the image.
+    pub(crate) fn is_in_image(&self, stage: usize) -> bool {
+        self.in_chain[stage]
+    }
+
+    /// The time that new things get.
+    pub(crate) fn now(&self) -> i64 {
+        self.options.epoch.unwrap_or(self.options.now)
+    }
+
+    /// The context of this name, or the main one.
+    pub(crate) fn context(
+        &self,
+        name: Option<&str>,
+    ) -> Result<Option<Arc<OpenContext>>, BuildError> {
+        let key = name.map(str::to_owned);
+        if let Some(open) = lock(&self.contexts).get(&key) {
+            return Ok(Some(Arc::clone(open)));
+        }
+        let path = match name {
+            None => match &self.options.context {
+                ContextSource::Directory(path) => path,
+                ContextSource::Empty => return Ok(None),
+            },
+            Some(name) => match self.options.named_contexts.get(name) {
+                Some(NamedContext::Directory(path)) => path,
+                _ => return Ok(None),
+            },
+        };
+        let ignore = match (&self.options.ignore_file, name) {
+            (Some((file, bytes)), None) => Some(parse_ignore(file, bytes)?),
+            _ => read_ignore(path)?,
+        };
+        let tree = ContextTree::open(path, ignore)?;
+        let memo_name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex().to_string();
+        let bytes = self.deps.store.memo_get(&memo_name).unwrap_or_default();
+        let open = OpenContext { tree, memo: Mutex::new(Memo::decode(&bytes)), memo_name };
+        let open = lock(&self.contexts).entry(key).or_insert_with(|| Arc::new(open)).clone();
+        Ok(Some(open))
+    }
+
+    /// Hashes files of `context`.
+    pub(crate) fn hasher<'s>(&'s self, context: &'s OpenContext) -> Hasher<'s> {
+        Hasher {
+            contents: self.deps.store.contents(),
+            memo: &context.memo,
+            build_start_ns: i128::from(self.options.now) * 1_000_000_000,
+        }
+    }
+
+    /// Keep what was learned about context files. That it could not be kept costs the next build some
+    /// reading and nothing else, so it is no error.
+    pub(crate) fn save_memos(&self) {
+        for open in lock(&self.contexts).values() {
+            if let Some(bytes) = lock(&open.memo).encode_if_changed() {
+                let _kept = self.deps.store.memo_put(&open.memo_name, &bytes);
+            }
+        }
+    }
+
+    /// The recorded result of a key, unless the stage is to be built anew.
+    pub(crate) fn lookup(
+        &self,
+        stage: usize,
+        key: &StepKey,
+    ) -> Result<Option<(Arc<Layer>, i64)>, BuildError> {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        if self.no_cache_stages[stage] {
+            return Ok(None);
+        }
+        let found = self.recorded(key)?;
+        if found.is_some() {
+            self.cached.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(found)
+    }
+
+    fn recorded(&self, key: &StepKey) -> Result<Option<(Arc<Layer>, i64)>, BuildError> {
+        let Some(record) = self.deps.store.cache_get(&key.key, self.lease) else { return Ok(None) };
+        let Some(id) = record.layer else { return Ok(None) };
+        Ok(self.deps.store.layers().by_id(&id)?.map(|layer| (layer, record.created_unix)))
+    }
+
+    /// Record what a step made. If the same key once made the same files, the layer of that time stays:
+    /// the image's digest does not change because of newer file times.
+    pub(crate) fn record(
+        &self,
+        key: &StepKey,
+        title: &str,
+        layer: Arc<Layer>,
+    ) -> Result<(Arc<Layer>, i64), BuildError> {
+        self.lease.hold(layer.short())?;
+        if let Some((old, created)) = self.recorded(key)?
+            && (old.id() == layer.id() || old.toc()?.content_id() == layer.toc()?.content_id())
+        {
+            return Ok((old, created));
+        }
+        let created_unix = self.now();
+        let record = CacheRecord {
+            layer: Some(*layer.id()),
+            created_unix,
+            step: title.to_owned(),
+            inputs: key.inputs.clone(),
+        };
+        self.deps.store.cache_put(&key.key, &record)?;
+        Ok((layer, created_unix))
+    }
+
+    /// How many steps were looked at, and how many of them came from the cache.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.steps.load(Ordering::Relaxed), self.cached.load(Ordering::Relaxed))
+    }
+}
+
+fn read_ignore(context: &Path) -> Result<Option<Ignore>, BuildError> {
+    use std::io::Read as _;
+    let path = context.join(IGNORE_FILE);
+    // An ignore file that cannot be read means no rules, as in the reference.
+    let Ok(file) = std::fs::File::open(&path) else { return Ok(None) };
+    let mut bytes = Vec::new();
+    match file.take(IGNORE_FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
+        Ok(read) if read as u64 > IGNORE_FILE_BYTES_MAX => Err(BuildError::IgnoreFile {
+            name: path.display().to_string(),
+            message: format!("it is larger than {IGNORE_FILE_BYTES_MAX} bytes"),
+        }),
+        Ok(_) => Ok(Some(parse_ignore(&path.display().to_string(), &bytes)?)),
+        Err(_) => Ok(None),
+    }
+}
+
+fn parse_ignore(name: &str, bytes: &[u8]) -> Result<Ignore, BuildError> {
+    Ignore::parse(bytes)
+        .map_err(|e| BuildError::IgnoreFile { name: name.to_owned(), message: e.to_string() })
+}

@@ -1,0 +1,149 @@
+//! What a step reads, wherever it is: contexts, stages, images.
+
+use super::Planned;
+use super::board::Board;
+use super::session::{OpenContext, Session};
+use super::trees::{EmptyTree, ViewTree};
+use crate::copy::{Selected, Selector, select};
+use crate::error::BuildError;
+use crate::plan::Origin;
+use crate::tree::{Node, Tree};
+use lapstrake_layerstore::digest::ContentHash;
+use lapstrake_layerstore::layers::Layer;
+use lapstrake_layerstore::path::LayerPath;
+use lapstrake_layerstore::toc::Kind;
+use std::io::Read;
+use std::sync::Arc;
+
+/// A place that files are read from.
+pub(crate) enum Source<'a> {
+    /// A directory on this machine.
+    Context(Arc<OpenContext>),
+    /// Layers.
+    Layers(ViewTree<'a>),
+    /// Nothing.
+    Empty,
+}
+
+impl<'a> Source<'a> {
+    /// Look an origin up, waiting for the stage if it is one.
+    pub(crate) fn open(
+        session: &Session<'a>,
+        planned: &Planned,
+        board: &Board,
+        origin: &Origin,
+    ) -> Result<Self, BuildError> {
+        let view = |view| Source::Layers(ViewTree::new(view, session.deps.store.layers()));
+        let context = |name| Ok(session.context(name)?.map_or(Source::Empty, Source::Context));
+        match origin {
+            Origin::Context => context(None),
+            Origin::Named(name) => context(Some(name)),
+            Origin::Stage(stage) => Ok(view(board.wait(*stage)?.view()?)),
+            Origin::Image(image) => Ok(view(planned.bases.view(image)?)),
+            Origin::Scratch => Ok(Source::Empty),
+        }
+    }
+
+    /// The files.
+    pub(crate) fn tree(&self) -> &dyn Tree {
+        match self {
+            Self::Context(open) => &open.tree,
+            Self::Layers(tree) => tree,
+            Self::Empty => &EmptyTree,
+        }
+    }
+
+    /// The layers, when it is made of such.
+    pub(crate) fn layers(&self) -> &[Arc<Layer>] {
+        match self {
+            Self::Layers(tree) => tree.view().layers(),
+            Self::Context(_) | Self::Empty => &[],
+        }
+    }
+
+    /// What the paths name, with content hashes.
+    pub(crate) fn select(
+        &self,
+        session: &Session<'_>,
+        paths: &[&[u8]],
+        how: &Selector,
+    ) -> Result<Vec<Selected>, BuildError> {
+        let mut all = Vec::new();
+        for path in paths {
+            let found = select::select(self.tree(), path, how).map_err(|e| self.explain(e))?;
+            all.extend(found);
+        }
+        if let Self::Context(open) = self {
+            session.hasher(open).fill(&open.tree, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    /// A source that is not found may be there and ignored: say so.
+    fn explain(&self, error: BuildError) -> BuildError {
+        let BuildError::SourceNotFound { path } = error else { return error };
+        match self {
+            Self::Context(open)
+                if open.tree.ignore().is_some()
+                    && open
+                        .tree
+                        .path()
+                        .join(path.trim_start_matches('/'))
+                        .symlink_metadata()
+                        .is_ok() =>
+            {
+                BuildError::SourceIgnored { path }
+            }
+            _ => BuildError::SourceNotFound { path },
+        }
+    }
+
+    /// Make the bytes of selected files present in the content store.
+    pub(crate) fn ensure_contents(
+        &self,
+        session: &Session<'_>,
+        selected: &mut [Selected],
+    ) -> Result<(), BuildError> {
+        match self {
+            Self::Context(open) => session.hasher(open).ensure_stored(&open.tree, selected),
+            Self::Layers(tree) => tree.ensure_contents(&file_paths(selected)),
+            Self::Empty => Ok(()),
+        }
+    }
+
+    /// Read one selected file.
+    pub(crate) fn read(&self, path: &LayerPath) -> Result<Box<dyn Read + Send>, BuildError> {
+        match self {
+            Self::Context(open) => Ok(Box::new(open.tree.open_file(path)?)),
+            Self::Layers(tree) => tree.open(path),
+            Self::Empty => Err(BuildError::SourceNotFound { path: format!("/{path}") }),
+        }
+    }
+}
+
+/// Paths of the regular files among selected ones.
+fn file_paths(selected: &[Selected]) -> Vec<LayerPath> {
+    let mut paths = Vec::new();
+    for each in selected {
+        if each.node.kind == Kind::File {
+            paths.push(each.source.clone());
+        }
+        let files = each.items.iter().filter(|i| i.node.kind == Kind::File);
+        paths.extend(files.map(|i| i.source.clone()));
+    }
+    paths
+}
+
+/// A file whose content stands in the Dockerfile, as if it had been selected.
+pub(crate) fn inline_file(name: &str, content: &[u8], mtime: i64) -> Selected {
+    let mut node = Node::empty_file(0o644, mtime);
+    node.size = content.len() as u64;
+    node.content = Some(ContentHash::of(content));
+    Selected {
+        name: name.as_bytes().to_vec(),
+        source: LayerPath::root(),
+        node,
+        items: Vec::new(),
+        parents: false,
+    }
+}

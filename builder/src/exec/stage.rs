@@ -1,0 +1,122 @@
+//! One stage: its steps, one after the other.
+
+use super::Planned;
+use super::board::{Board, StageResult};
+use super::session::Session;
+use super::{copy, run};
+use crate::error::BuildError;
+use crate::event::{Event, StepId};
+use crate::graph::Base;
+use crate::key::{ChainId, StepKey};
+use crate::plan::{Action, StagePlan, Step};
+use lapstrake_layerstore::layers::Layer;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a step works in.
+#[derive(Clone, Copy)]
+pub(crate) struct StepContext<'a> {
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) planned: &'a Planned,
+    pub(crate) board: &'a Board,
+    pub(crate) id: StepId,
+    /// The stage so far.
+    pub(crate) below: &'a StageResult,
+}
+
+/// A step that has its key and only waits to be executed.
+pub(crate) trait Prepared {
+    /// The key.
+    fn key(&self) -> &StepKey;
+    /// Make the layer.
+    fn execute(self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError>;
+}
+
+/// Run all steps of a stage.
+pub(crate) fn run(
+    session: &Session<'_>,
+    planned: &Planned,
+    board: &Board,
+    index: usize,
+    plan: &StagePlan,
+) -> Result<StageResult, BuildError> {
+    let mut state = start(session, planned, board, index)?;
+    if session.is_in_image(index) {
+        state.layers.iter().for_each(|layer| session.digests.begin(layer));
+    }
+    for (number, step) in plan.steps.iter().enumerate() {
+        let id = StepId { stage: index, step: number };
+        let at = StepContext { session, planned, board, id, below: &state };
+        let (layer, created) = run_step(&at, step).map_err(|cause| match cause {
+            BuildError::Cancelled => cause,
+            cause => BuildError::AtInstruction {
+                file: Arc::clone(&planned.file),
+                span: step.span,
+                step: step.title.clone(),
+                cause: Box::new(cause),
+            },
+        })?;
+        if session.is_in_image(index) {
+            session.digests.begin(&layer);
+        }
+        state.chain = state.chain.with_layer(layer.id());
+        state.layers.push(layer);
+        state.times.push(created);
+    }
+    Ok(state)
+}
+
+/// What the stage builds on.
+fn start(
+    session: &Session<'_>,
+    planned: &Planned,
+    board: &Board,
+    index: usize,
+) -> Result<StageResult, BuildError> {
+    match &planned.graph.stages[index].base {
+        Base::Scratch => {
+            Ok(StageResult { layers: Vec::new(), times: Vec::new(), chain: ChainId::empty() })
+        }
+        Base::Stage(parent) => board.wait(*parent),
+        Base::Named(name) => copy::context_as_base(session, planned, board, name),
+        Base::Image(image) => planned.bases.start(image),
+    }
+}
+
+fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), BuildError> {
+    let (session, observer) = (at.session, at.session.deps.observer);
+    if session.deps.cancel.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    observer.event(Event::StepStarted { id: at.id });
+    let begun = Instant::now();
+    let result = prepare(at, step).and_then(|prepared| {
+        if let Some((layer, created)) = session.lookup(at.id.stage, prepared.key())? {
+            observer.event(Event::StepCached { id: at.id, layer: *layer.id() });
+            return Ok((layer, created));
+        }
+        let _permit = at.board.permit();
+        if session.deps.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        observer.event(Event::StepRunning { id: at.id });
+        let key = prepared.key().clone();
+        let layer = prepared.execute(at)?;
+        let (layer, created) = session.record(&key, &step.title, layer)?;
+        let elapsed = begun.elapsed();
+        observer.event(Event::StepDone { id: at.id, layer: *layer.id(), elapsed });
+        Ok((layer, created))
+    });
+    if result.as_ref().is_err_and(|e| !matches!(e, BuildError::Cancelled)) {
+        observer.event(Event::StepFailed { id: at.id, elapsed: begun.elapsed() });
+    }
+    result
+}
+
+fn prepare<'s>(at: &StepContext<'s>, step: &'s Step) -> Result<Box<dyn Prepared + 's>, BuildError> {
+    match &step.action {
+        Action::Copy(step) => copy::prepare(at, step),
+        Action::Run(step) => run::prepare(at, step),
+        Action::Workdir { path, user } => copy::prepare_workdir(at, path, user),
+    }
+}

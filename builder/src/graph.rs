@@ -1,0 +1,492 @@
+//! Stages and what they need of each other: which ones matter for the target, and which images.
+//!
+//! *Invariant:* a stage only ever refers to earlier stages, so file order is a topological order and there
+//! are no cycles.
+
+use crate::diagnostic::{Diagnostic, code};
+use crate::error::BuildError;
+use crate::exec::BaseTable;
+use crate::expand::expand;
+use crate::instruction::{Dockerfile, Escape, Instruction, Located, Stage, parse_onbuild};
+use crate::options::{BuildOptions, NamedContext};
+use crate::plan::{ImageKey, Origin, global_scope};
+use crate::scope::EnvList;
+use crate::source::{SourceFile, Span};
+use crate::suggest;
+use lapstrake_layerstore::oci::Platform;
+use lapstrake_layerstore::reference::Reference;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The name of the empty base.
+const SCRATCH: &str = "scratch";
+
+/// What a stage builds on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// An earlier stage.
+    Stage(usize),
+    /// A directory given as a named context.
+    Named(String),
+    /// An image.
+    Image(ImageKey),
+}
+
+/// One stage with its base looked up.
+#[derive(Debug, Clone)]
+pub struct StageNode {
+    /// Index in the file.
+    pub index: usize,
+    /// `AS name`, in lower case.
+    pub name: Option<String>,
+    /// What it builds on.
+    pub base: Base,
+    /// Its instructions, triggers of its base first.
+    pub instructions: Vec<Located>,
+    /// Where its FROM line is.
+    pub span: Span,
+    /// What is wrong with the triggers of its base; it counts only when the stage is needed.
+    pub trigger_problems: Vec<Diagnostic>,
+    triggers_applied: bool,
+}
+
+impl StageNode {
+    /// The stage it builds on, if it is one.
+    pub fn parent(&self) -> Option<usize> {
+        match self.base {
+            Base::Stage(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    /// The image it builds on, if it is one.
+    pub fn image(&self) -> Option<&ImageKey> {
+        match &self.base {
+            Base::Image(image) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// Its name for people.
+    pub fn shown_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.index.to_string())
+    }
+}
+
+/// All stages of a Dockerfile.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// In file order.
+    pub stages: Vec<StageNode>,
+    /// The stage that becomes the image.
+    pub target: usize,
+    /// Global arguments and platform arguments.
+    pub global: EnvList,
+    /// The file's escape character.
+    pub escape: Escape,
+    /// The platform that images are wanted for.
+    platform: Platform,
+    contexts: BTreeMap<String, NamedContext>,
+}
+
+/// Look up every stage's base and the target.
+pub fn resolve(
+    dockerfile: &Dockerfile,
+    options: &BuildOptions,
+    file: &Arc<SourceFile>,
+) -> Result<Graph, BuildError> {
+    let escape = dockerfile.directives.escape;
+    let mut problems = Vec::new();
+    let global = global_scope(&dockerfile.global_args, escape, options, &mut problems);
+    let mut graph = Graph {
+        stages: Vec::new(),
+        target: 0,
+        global,
+        escape,
+        platform: options.platform.clone(),
+        contexts: normalised_contexts(options),
+    };
+    for stage in &dockerfile.stages {
+        match graph.node(stage) {
+            Ok(node) => graph.stages.push(node),
+            Err(problem) => {
+                problems.push(*problem);
+                graph.stages.push(graph.broken(stage));
+            }
+        }
+    }
+    for index in 0..graph.stages.len() {
+        graph.apply_stage_triggers(index);
+    }
+    graph.check_references(&mut problems);
+    if !problems.is_empty() {
+        return Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics: problems });
+    }
+    graph.target = graph.find_target(options)?;
+    Ok(graph)
+}
+
+impl Graph {
+    /// The stages that the target needs, in file order.
+    pub fn needed(&self) -> Vec<usize> {
+        let mut needed = BTreeSet::from([self.target]);
+        let mut todo = vec![self.target];
+        while let Some(index) = todo.pop() {
+            for stage in self.stage_dependencies(index) {
+                if needed.insert(stage) {
+                    todo.push(stage);
+                }
+            }
+        }
+        needed.into_iter().collect()
+    }
+
+    fn stage_dependencies(&self, index: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = self.stages[index].parent().into_iter().collect();
+        all.extend(self.origins(index).into_iter().filter_map(|origin| match origin {
+            Origin::Stage(stage) => Some(stage),
+            _ => None,
+        }));
+        all
+    }
+
+    /// Images that needed stages name and that are not in `known`; none when planning can go on.
+    pub fn missing_bases(&self, known: &BaseTable) -> Option<Vec<ImageKey>> {
+        let mut missing = BTreeSet::new();
+        for index in self.needed() {
+            missing.extend(self.stages[index].image().cloned());
+            missing.extend(self.origins(index).into_iter().filter_map(|origin| match origin {
+                Origin::Image(image) => Some(image),
+                _ => None,
+            }));
+        }
+        missing.retain(|image| !known.has(image));
+        (!missing.is_empty()).then(|| missing.into_iter().collect())
+    }
+
+    /// Put the ONBUILD triggers of base images that are known now before their stages' instructions.
+    pub fn apply_triggers(
+        &mut self,
+        known: &BaseTable,
+        file: &Arc<SourceFile>,
+    ) -> Result<(), BuildError> {
+        let mut problems = Vec::new();
+        for index in 0..self.stages.len() {
+            let node = &self.stages[index];
+            if node.triggers_applied {
+                continue;
+            }
+            let Some(facts) = node.image().and_then(|image| known.facts(image)) else { continue };
+            let texts = facts.config.on_build.clone();
+            self.prepend(index, &texts);
+        }
+        self.check_references(&mut problems);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics: problems })
+    }
+
+    /// Triggers of a stage of this file are known from the start.
+    fn apply_stage_triggers(&mut self, index: usize) {
+        let Some(parent) = self.stages[index].parent() else { return };
+        let texts: Vec<String> = self.stages[parent]
+            .instructions
+            .iter()
+            .filter_map(|located| match &located.instruction {
+                Instruction::OnBuild(trigger) => Some(trigger.text.clone()),
+                _ => None,
+            })
+            .collect();
+        self.prepend(index, &texts);
+    }
+
+    fn prepend(&mut self, index: usize, texts: &[String]) {
+        let mut problems = Vec::new();
+        let span = self.stages[index].span;
+        let mut triggered = Vec::new();
+        for text in texts {
+            match parse_onbuild(text) {
+                Ok(mut located) => {
+                    // The trigger's text is not in this file: problems point at the FROM that pulls it in.
+                    located.span = span;
+                    located.line_span = span;
+                    located.word_spans.clear();
+                    located.flag_spans.clear();
+                    triggered.push(located);
+                }
+                Err(found) => problems.extend(found.into_iter().map(|mut problem| {
+                    problem.span = span;
+                    problem.message = format!("trigger `{text}` of the base: {}", problem.message);
+                    problem
+                })),
+            }
+        }
+        let node = &mut self.stages[index];
+        node.triggers_applied = true;
+        node.trigger_problems = problems;
+        triggered.append(&mut node.instructions);
+        node.instructions = triggered;
+    }
+
+    /// What the instructions of a stage read; what cannot be looked up was reported by
+    /// [`Graph::check_references`].
+    fn origins(&self, index: usize) -> Vec<Origin> {
+        self.references(index).filter_map(|(origin, _)| origin.ok()).collect()
+    }
+
+    fn check_references(&self, problems: &mut Vec<Diagnostic>) {
+        for index in 0..self.stages.len() {
+            for (origin, span) in self.references(index) {
+                if let Err(message) = origin {
+                    let names = self.stages.iter().filter_map(|s| s.name.as_deref());
+                    let nearest = suggest::nearest(&message.name, names);
+                    let problem = Diagnostic::error(code::UNKNOWN_STAGE, span, message.text);
+                    problems.push(problem.with_suggestion(nearest));
+                }
+            }
+        }
+    }
+
+    fn references(
+        &self,
+        index: usize,
+    ) -> impl Iterator<Item = (Result<Origin, BadReference>, Span)> {
+        self.stages[index].instructions.iter().flat_map(move |located| {
+            let mut found = Vec::new();
+            match &located.instruction {
+                Instruction::Copy(copy) | Instruction::Add(copy) => {
+                    if let Some(from) = &copy.from {
+                        found.push((self.copy_origin(index, from), located.flag_span("from")));
+                    }
+                }
+                Instruction::Run(run) => {
+                    for mount in &run.mounts {
+                        if let Some(from) = &mount.from {
+                            found.push((self.mount_origin(index, from), located.line_span));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            found
+        })
+    }
+
+    /// What `COPY --from=` means in a stage.
+    pub fn copy_origin(&self, stage: usize, from: &str) -> Result<Origin, BadReference> {
+        if let Ok(number) = from.parse::<i64>() {
+            return match usize::try_from(number) {
+                Ok(index) if index < stage => Ok(Origin::Stage(index)),
+                Ok(index) if index < self.stages.len() => {
+                    Err(BadReference::later(from, index == stage))
+                }
+                _ => Err(BadReference::new(from, format!("invalid stage index {from}"))),
+            };
+        }
+        self.mount_origin(stage, from)
+    }
+
+    /// What `from=` of a mount means in a stage: a name, never a number.
+    pub fn mount_origin(&self, stage: usize, from: &str) -> Result<Origin, BadReference> {
+        let lower = from.to_lowercase();
+        let named = |node: &StageNode| node.name.as_deref() == Some(lower.as_str());
+        if let Some(found) = self.stages[..stage.min(self.stages.len())].iter().rposition(named) {
+            return Ok(Origin::Stage(found));
+        }
+        if self.stages.iter().skip(stage).any(named) {
+            let itself = self.stages.get(stage).is_some_and(named);
+            return Err(BadReference::later(from, itself));
+        }
+        match self.named_context(from) {
+            Some((name, NamedContext::Directory(_))) => Ok(Origin::Named(name)),
+            Some((_, NamedContext::Image(image))) => self.image_origin(&image),
+            None if from == SCRATCH => Ok(Origin::Scratch),
+            None => self.image_origin(from),
+        }
+    }
+
+    fn image_origin(&self, reference: &str) -> Result<Origin, BadReference> {
+        check_reference(reference).map_err(|text| BadReference::new(reference, text))?;
+        let (reference, platform) = (reference.to_owned(), self.platform.clone());
+        Ok(Origin::Image(ImageKey { reference, platform }))
+    }
+
+    /// The named context that stands for an image or stage of this name.
+    fn named_context(&self, name: &str) -> Option<(String, NamedContext)> {
+        let platform = format!("{name}::{}", self.platform);
+        let found = [platform.as_str(), name]
+            .into_iter()
+            .find_map(|key| self.contexts.get_key_value(key))
+            .or_else(|| self.contexts.get_key_value(&familiar(name)?));
+        found.map(|(key, context)| (key.clone(), context.clone()))
+    }
+
+    fn node(&self, stage: &Stage) -> Result<StageNode, Box<Diagnostic>> {
+        if let Some(name) = &stage.name
+            && let Some((key, context)) = self.named_context(name)
+        {
+            return Ok(self.replaced(stage, key, context));
+        }
+        let problem = |message: String| {
+            Box::new(Diagnostic::error(code::BAD_EXPANSION, stage.base_span, message))
+        };
+        let escape = self.escape.as_char();
+        let base = expand(&stage.base, escape, &self.global)
+            .map_err(|e| problem(format!("failed to process \"{}\": {e}", stage.base)))?
+            .text;
+        if base.is_empty() {
+            return Err(problem(format!("base name ({}) should not be blank", stage.base)));
+        }
+        let platform = self.stage_platform(stage)?;
+        Ok(StageNode {
+            index: stage.index,
+            name: stage.name.clone(),
+            base: self.base(stage, &base, platform).map_err(problem)?,
+            instructions: stage.instructions.clone(),
+            span: stage.span,
+            trigger_problems: Vec::new(),
+            triggers_applied: false,
+        })
+    }
+
+    fn base(&self, stage: &Stage, base: &str, platform: Platform) -> Result<Base, String> {
+        if base == SCRATCH {
+            return Ok(Base::Scratch);
+        }
+        if let Some(earlier) = self.stages.iter().rposition(|s| s.name.as_deref() == Some(base)) {
+            return Ok(Base::Stage(earlier));
+        }
+        debug_assert_eq!(self.stages.len(), stage.index);
+        let reference = match self.named_context(base) {
+            Some((name, NamedContext::Directory(_))) => return Ok(Base::Named(name)),
+            Some((_, NamedContext::Image(image))) => image,
+            None => base.to_owned(),
+        };
+        check_reference(&reference)?;
+        Ok(Base::Image(ImageKey { reference, platform }))
+    }
+
+    fn stage_platform(&self, stage: &Stage) -> Result<Platform, Box<Diagnostic>> {
+        let Some(text) = &stage.platform else { return Ok(self.platform.clone()) };
+        let problem =
+            |message: String| Box::new(Diagnostic::error(code::BAD_ARGUMENTS, stage.span, message));
+        let expanded = expand(text, self.escape.as_char(), &self.global)
+            .map_err(|e| problem(format!("failed to process \"{text}\": {e}")))?
+            .text;
+        if expanded.is_empty() {
+            return Err(problem(format!("empty platform value from expression {text}")));
+        }
+        expanded
+            .parse::<Platform>()
+            .map(Platform::normalised)
+            .map_err(|e| problem(format!("failed to parse platform {expanded}: {e}")))
+    }
+
+    /// A stage that a named context of its name replaces: its instructions are skipped.
+    fn replaced(&self, stage: &Stage, key: String, context: NamedContext) -> StageNode {
+        let base = match context {
+            NamedContext::Directory(_) => Base::Named(key),
+            NamedContext::Image(reference) => {
+                Base::Image(ImageKey { reference, platform: self.platform.clone() })
+            }
+        };
+        StageNode { base, instructions: Vec::new(), ..self.broken(stage) }
+    }
+
+    /// Holds the place of a stage whose FROM is wrong, so that indexes stay right for what follows.
+    fn broken(&self, stage: &Stage) -> StageNode {
+        StageNode {
+            index: stage.index,
+            name: stage.name.clone(),
+            base: Base::Scratch,
+            instructions: stage.instructions.clone(),
+            span: stage.span,
+            trigger_problems: Vec::new(),
+            triggers_applied: false,
+        }
+    }
+
+    /// What a stage builds on, for people.
+    pub fn shown_base(&self, index: usize) -> String {
+        match &self.stages[index].base {
+            Base::Scratch => SCRATCH.to_owned(),
+            Base::Stage(parent) => self.stages[*parent].shown_name(),
+            Base::Named(name) => name.clone(),
+            Base::Image(image) => image.reference.clone(),
+        }
+    }
+
+    fn find_target(&self, options: &BuildOptions) -> Result<usize, BuildError> {
+        let Some(last) = self.stages.len().checked_sub(1) else {
+            return Err(BuildError::plan("dockerfile contains no stages to build"));
+        };
+        let Some(target) = &options.target else { return Ok(last) };
+        let lower = target.to_lowercase();
+        let named = |node: &StageNode| node.name.as_deref() == Some(lower.as_str());
+        self.stages.iter().rposition(named).ok_or_else(|| {
+            let names: Vec<&str> = self.stages.iter().filter_map(|s| s.name.as_deref()).collect();
+            let help = match suggest::nearest(&lower, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "no stage of this file has a name".to_owned(),
+                None => format!("the named stages are: {}", names.join(", ")),
+            };
+            let message = format!("target stage \"{target}\" could not be found");
+            BuildError::Plan { message, help: Some(help) }
+        })
+    }
+}
+
+/// Why a `from` cannot be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadReference {
+    name: String,
+    text: String,
+}
+
+impl BadReference {
+    fn new(name: &str, text: String) -> Self {
+        Self { name: name.to_owned(), text }
+    }
+
+    fn later(name: &str, itself: bool) -> Self {
+        let text = if itself {
+            format!(
+                "a stage cannot copy from itself: `{name}` is the current stage (circular dependency)"
+            )
+        } else {
+            format!("stage `{name}` needs to be defined before current stage")
+        };
+        Self::new(name, text)
+    }
+}
+
+impl std::fmt::Display for BadReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn check_reference(text: &str) -> Result<(), String> {
+    Reference::parse(text).map(|_| ()).map_err(|e| {
+        format!("failed to parse stage name \"{text}\": invalid reference format: {e}")
+    })
+}
+
+/// The short form under which named contexts are found: `docker.io/library/x:latest` is `x`.
+fn familiar(name: &str) -> Option<String> {
+    let familiar = Reference::parse(name).ok()?.familiar();
+    Some(familiar.strip_suffix(":latest").map_or(familiar.clone(), str::to_owned))
+}
+
+fn normalised_contexts(options: &BuildOptions) -> BTreeMap<String, NamedContext> {
+    let normal = |name: &String| match name.split_once("::") {
+        Some((name, platform)) => {
+            format!("{}::{platform}", familiar(name).unwrap_or_else(|| name.to_owned()))
+        }
+        None => familiar(name).unwrap_or_else(|| name.clone()),
+    };
+    options.named_contexts.iter().map(|(name, context)| (normal(name), context.clone())).collect()
+}

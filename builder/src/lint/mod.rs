@@ -1,0 +1,183 @@
+//! Build checks: what can be built and probably should not be.
+//!
+//! The rules are the reference's, with its names, so that `# check=skip=…` means the same. [`RULES`]
+//! lists all of them; those that need no more than the text are found by [`check`], the rest by the
+//! plan, which reports them under the same names and filters them through the same [`Config`].
+//!
+//! A rule is switched off by `# check=skip=Name,…` at the top of the file, or for one instruction by
+//! the same comment directly above it. `# check=error=true` turns what remains into a failure.
+
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use crate::diagnostic::{Diagnostic, code};
+use crate::instruction::{Ast, Comment, Dockerfile};
+use crate::source::Span;
+use crate::suggest;
+
+/// A rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name, which is the diagnostic's code.
+    pub name: &'static str,
+    /// What it is about, in a line.
+    pub summary: &'static str,
+    /// Whether it must be asked for with `experimental=`.
+    pub experimental: bool,
+}
+
+const fn rule(name: &'static str, summary: &'static str) -> Rule {
+    Rule { name, summary, experimental: false }
+}
+
+/// All rules.
+pub const RULES: [Rule; 22] = [
+    rule("StageNameCasing", "stage names should be lower case"),
+    rule("FromAsCasing", "the casing of `AS` should match that of `FROM`"),
+    rule("NoEmptyContinuation", "empty continuation lines will become errors"),
+    rule("ConsistentInstructionCasing", "all keywords should have the same casing"),
+    rule("DuplicateStageName", "stage names should be unique"),
+    rule("ReservedStageName", "`context` and `scratch` should not name stages"),
+    rule("JSONArgsRecommended", "the JSON form passes signals on to the program"),
+    rule("MaintainerDeprecated", "MAINTAINER is deprecated in favour of a label"),
+    rule("UndefinedArgInFrom", "variables in FROM must be declared before the first FROM"),
+    rule("WorkdirRelativePath", "a relative WORKDIR depends on the base image"),
+    rule("UndefinedVar", "variables should be defined before their use"),
+    rule("MultipleInstructionsDisallowed", "only the last of several counts"),
+    rule("LegacyKeyValueFormat", "`name=value` should be used instead of `name value`"),
+    rule("InvalidBaseImagePlatform", "the base image's platform is not the one asked for"),
+    rule("RedundantTargetPlatform", "`--platform=$TARGETPLATFORM` is the default"),
+    rule("SecretsUsedInArgOrEnv", "secrets in ARG or ENV stay in the image"),
+    rule("InvalidDefaultArgInFrom", "the defaults of ARG should make a valid base"),
+    rule("FromPlatformFlagConstDisallowed", "a constant `--platform` cannot be built elsewhere"),
+    rule("CopyIgnoredFile", "the source of a copy is ignored"),
+    Rule {
+        name: "InvalidDefinitionDescription",
+        summary: "a comment above a stage or argument should begin with its name",
+        experimental: true,
+    },
+    rule("ExposeProtoCasing", "the protocol of EXPOSE should be lower case"),
+    rule("ExposeInvalidFormat", "EXPOSE takes no address and no host port"),
+];
+
+/// Which rules count, and whether they fail the build.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// No rule counts.
+    pub skip_all: bool,
+    /// The rules that do not count.
+    pub skip: Vec<String>,
+    /// All experimental rules count.
+    pub experimental_all: bool,
+    /// The experimental rules that count.
+    pub experimental: Vec<String>,
+    /// What remains fails the build.
+    pub error: bool,
+}
+
+impl Config {
+    /// Reads the value of a check directive: `skip=A,B;error=true;experimental=all`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut config = Self::default();
+        for option in text.split(';').map(str::trim).filter(|option| !option.is_empty()) {
+            let Some((key, value)) = option.split_once('=') else {
+                return Err(format!("invalid check option \"{option}\""));
+            };
+            let names = || value.split(',').map(|name| name.trim().to_owned());
+            match (key.trim(), value.trim()) {
+                ("skip", "all") => config.skip_all = true,
+                ("skip", _) => config.skip.extend(names()),
+                ("experimental", "all") => config.experimental_all = true,
+                ("experimental", _) => config.experimental.extend(names()),
+                ("error", "1" | "t" | "T" | "true" | "TRUE" | "True") => config.error = true,
+                ("error", "0" | "f" | "F" | "false" | "FALSE" | "False") => config.error = false,
+                ("error", _) => return Err(format!("failed to parse check option \"{option}\"")),
+                (key, _) => return Err(format!("invalid check option \"{key}\"")),
+            }
+        }
+        Ok(config)
+    }
+
+    /// The configuration of a file; what cannot be read is reported.
+    #[must_use]
+    pub fn of(ast: &Ast) -> (Self, Vec<Diagnostic>) {
+        let Some(directive) = &ast.directives.check else { return (Self::default(), Vec::new()) };
+        let mut problems = Vec::new();
+        let config = Self::parse(&directive.value).unwrap_or_else(|message| {
+            problems.push(Diagnostic::error(code::BAD_DIRECTIVE, directive.span, message));
+            Self::default()
+        });
+        for name in config.skip.iter().chain(&config.experimental) {
+            if !RULES.iter().any(|rule| rule.name == name) {
+                let nearest = suggest::nearest(name, RULES.iter().map(|rule| rule.name));
+                let message = format!("no check is named `{name}`");
+                problems.push(
+                    Diagnostic::warning(code::BAD_DIRECTIVE, directive.span, message)
+                        .with_suggestion(nearest),
+                );
+            }
+        }
+        (config, problems)
+    }
+
+    /// Whether a rule counts for an instruction with these comments above it.
+    #[must_use]
+    pub fn counts(&self, name: &str, comments: &[Comment]) -> bool {
+        let skipped = |config: &Self| config.skip_all || config.skip.iter().any(|skip| skip == name);
+        let experimental = RULES.iter().any(|rule| rule.name == name && rule.experimental);
+        let asked_for =
+            self.experimental_all || self.experimental.iter().any(|asked| asked == name);
+        if skipped(self) || (experimental && !asked_for) {
+            return false;
+        }
+        !comments.iter().any(|comment| above(comment).is_some_and(|config| skipped(&config)))
+    }
+}
+
+/// The configuration in a comment above an instruction.
+fn above(comment: &Comment) -> Option<Config> {
+    let (name, value) = comment.text.split_once('=')?;
+    name.trim().eq_ignore_ascii_case("check").then(|| Config::parse(value).ok()).flatten()
+}
+
+/// The message of a build that `error=true` makes fail, if anything was found.
+#[must_use]
+pub fn failure(found: &[Diagnostic]) -> Option<String> {
+    let is_rule = |code: &str| RULES.iter().any(|rule| rule.name == code);
+    let mut names: Vec<&str> =
+        found.iter().map(|found| found.code).filter(|code| is_rule(code)).collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then(|| format!("lint violation found for rules: {}", names.join(", ")))
+}
+
+/// A finding of a rule, if the rule counts there.
+pub(crate) struct Found<'a> {
+    pub(crate) rule: &'static str,
+    pub(crate) span: Span,
+    pub(crate) message: String,
+    pub(crate) comments: &'a [Comment],
+}
+
+/// Finds what needs no more than the text. `reached` says which stages are built; the rules that
+/// the reference applies only there are applied only there.
+#[must_use]
+pub fn check(
+    ast: &Ast,
+    file: &Dockerfile,
+    config: &Config,
+    reached: &dyn Fn(usize) -> bool,
+) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    rules::lines(ast, &mut found);
+    rules::stages(file, &mut found);
+    rules::instructions(file, reached, &mut found);
+    let mut diagnostics: Vec<Diagnostic> = found
+        .into_iter()
+        .filter(|found| config.counts(found.rule, found.comments))
+        .map(|found| Diagnostic::warning(found.rule, found.span, found.message))
+        .collect();
+    crate::diagnostic::tidy(&mut diagnostics);
+    diagnostics
+}

@@ -1,0 +1,96 @@
+//! What a caller asks of a build, as plain data.
+//!
+//! Everything that comes from the outside world (environment, clock, terminal) is a field here, so that
+//! the library itself reads none of it.
+
+use lapstrake_layerstore::oci::Platform;
+use lapstrake_runner::Ulimit;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// One build: the file, the context, and every option that can change the result.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct BuildOptions {
+    /// The Dockerfile's bytes.
+    pub dockerfile: Vec<u8>,
+    /// What the Dockerfile is called in messages, as the user named it.
+    pub dockerfile_name: String,
+    /// The main build context.
+    pub context: ContextSource,
+    /// The ignore file that belongs to the Dockerfile (`<name>.dockerignore`), when there is one; it
+    /// replaces the context's own `.dockerignore`. The first field is its name for messages.
+    pub ignore_file: Option<(String, Vec<u8>)>,
+    /// `--build-context name=…`.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// `--build-arg`, in the order given; a later one of a name wins.
+    pub build_args: Vec<(String, String)>,
+    /// `--label`, in the order given.
+    pub labels: Vec<(String, String)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// The platform to build for.
+    pub platform: Platform,
+    /// The platform that the build runs on.
+    pub build_platform: Platform,
+    /// `--no-cache`: look nothing up (results are still recorded).
+    pub no_cache: bool,
+    /// `--no-cache-filter`: stages for which nothing is looked up.
+    pub no_cache_filter: Vec<String>,
+    /// `--pull`: ask the source for base images even when the store has them.
+    pub pull: bool,
+    /// Secret values by id.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// SSH agent sockets by id (`default` when none is named).
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--network` for steps that name none.
+    pub network: NetworkMode,
+    /// `--allow network.host`.
+    pub allow_host_network: bool,
+    /// `--allow security.insecure`.
+    pub allow_insecure: bool,
+    /// `--add-host name:ip`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size` in bytes.
+    pub shm_size_bytes: u64,
+    /// The resolver configuration that steps get as `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    /// `SOURCE_DATE_EPOCH` in seconds, when set.
+    pub epoch: Option<i64>,
+    /// The present time in seconds since 1970 for `created` fields.
+    pub now: i64,
+    /// How many steps may run at once.
+    pub jobs: usize,
+}
+
+/// Where a context's files come from.
+#[derive(Debug, Clone)]
+pub enum ContextSource {
+    /// A directory on this machine.
+    Directory(PathBuf),
+    /// No files at all (a Dockerfile alone on standard input).
+    Empty,
+}
+
+/// What a `--build-context` name stands for.
+#[derive(Debug, Clone)]
+pub enum NamedContext {
+    /// A directory on this machine.
+    Directory(PathBuf),
+    /// `docker-image://reference`.
+    Image(String),
+}
+
+/// The network that a step sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NetworkMode {
+    /// What the machine gives steps by default (for now the host's network).
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
+}

@@ -1,0 +1,59 @@
+//! Arguments before the first FROM, and those that the builder itself sets.
+
+use crate::diagnostic::{Diagnostic, code};
+use crate::expand::expand;
+use crate::instruction::{Escape, GlobalArg};
+use crate::options::BuildOptions;
+use crate::scope::{BuildArgs, EnvList};
+use lapstrake_layerstore::oci::Platform;
+
+/// The arguments that describe the platforms, and the target.
+pub fn platform_arguments(options: &BuildOptions) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (prefix, platform) in [("BUILD", &options.build_platform), ("TARGET", &options.platform)] {
+        let Platform { os, architecture, variant, os_version, .. } = platform;
+        all.push((format!("{prefix}PLATFORM"), platform.to_string()));
+        all.push((format!("{prefix}OS"), os.clone()));
+        all.push((format!("{prefix}OSVERSION"), os_version.clone()));
+        all.push((format!("{prefix}ARCH"), architecture.clone()));
+        all.push((format!("{prefix}VARIANT"), variant.clone()));
+    }
+    let stage = options.target.clone().unwrap_or_else(|| "default".to_owned());
+    all.push(("TARGETSTAGE".to_owned(), stage));
+    all
+}
+
+/// The scope in which FROM is expanded: platform arguments, then the ARGs before the first FROM, each of
+/// which sees the earlier ones.
+pub fn global_scope(
+    declared: &[GlobalArg],
+    escape: Escape,
+    options: &BuildOptions,
+    problems: &mut Vec<Diagnostic>,
+) -> EnvList {
+    let given = BuildArgs::new(&options.build_args);
+    let mut scope = EnvList::default();
+    for (name, value) in platform_arguments(options) {
+        scope.set(&name, given.value(&name).unwrap_or(&value));
+    }
+    for line in declared {
+        for arg in &line.args {
+            let value = match (given.value(&arg.name), &arg.default) {
+                (Some(value), _) => Some(value.to_owned()),
+                (None, Some(default)) => match expand(default, escape.as_char(), &scope) {
+                    Ok(expanded) => Some(expanded.text),
+                    Err(e) => {
+                        let text = format!("failed to process \"{default}\": {e}");
+                        problems.push(Diagnostic::error(code::BAD_EXPANSION, arg.span, text));
+                        None
+                    }
+                },
+                (None, None) => None,
+            };
+            if let Some(value) = value {
+                scope.set(&arg.name, &value);
+            }
+        }
+    }
+    scope
+}

@@ -1,0 +1,214 @@
+//! Instructions that change the config, and WORKDIR, which makes a directory besides.
+
+use super::stage::{Planner, Problem};
+use super::{Action, Step};
+use crate::diagnostic::code;
+use crate::expand::expand_words;
+use crate::instruction::format::{go_list, go_quote_list};
+use crate::instruction::{ArgDecl, Command, Healthcheck, Located, expose, signal};
+use lapstrake_layerstore::oci;
+
+/// The shell of shell-form instructions when no SHELL says otherwise.
+const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Problem> {
+    let mut shown = Vec::new();
+    for arg in args {
+        let value = match (planner.given.value(&arg.name), &arg.default) {
+            (Some(given), _) => Some(given.to_owned()),
+            (None, Some(default)) => Some(planner.expand(default)?),
+            (None, None) => planner.input.graph.global.value(&arg.name).map(str::to_owned),
+        };
+        if let Some(value) = &value {
+            planner.state.env.set(&arg.name, value);
+        }
+        shown.push(match &value {
+            Some(value) => format!("{}={value}", arg.name),
+            None => arg.name.clone(),
+        });
+        planner.state.args.push((arg.name.clone(), value));
+    }
+    planner.history(format!("ARG {}", shown.join(" ")), false);
+    Ok(())
+}
+
+/// Expand the pairs of one instruction, all with the same old values.
+fn pairs(
+    planner: &Planner<'_>,
+    raw: &[(String, String)],
+) -> Result<Vec<(String, String)>, Problem> {
+    raw.iter().map(|(k, v)| Ok((planner.expand(k)?, planner.expand(v)?))).collect()
+}
+
+fn shown_pairs(pairs: &[(String, String)]) -> String {
+    pairs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
+    let pairs = pairs(planner, raw)?;
+    for (name, value) in &pairs {
+        if name.is_empty() {
+            return Err(Problem::arguments("ENV names can not be blank"));
+        }
+        planner.state.env.set(name, value);
+        let pair = format!("{name}={value}");
+        let env = &mut planner.state.config.env;
+        let same = |old: &&mut String| old.split_once('=').map_or(old.as_str(), |(n, _)| n) == name;
+        match env.iter_mut().find(same) {
+            Some(old) => *old = pair,
+            None => env.push(pair),
+        }
+    }
+    planner.history(format!("ENV {}", shown_pairs(&pairs)), false);
+    Ok(())
+}
+
+pub(super) fn label(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
+    let pairs = pairs(planner, raw)?;
+    for (name, value) in &pairs {
+        planner.state.config.labels.insert(name.clone(), value.clone());
+    }
+    planner.history(format!("LABEL {}", shown_pairs(&pairs)), false);
+    Ok(())
+}
+
+impl Planner<'_> {
+    /// The words that run a shell-form command.
+    pub(super) fn with_shell(&self, text: &str) -> Vec<String> {
+        let shell = &self.state.config.shell;
+        let mut words: Vec<String> = if shell.is_empty() {
+            DEFAULT_SHELL.map(str::to_owned).to_vec()
+        } else {
+            shell.clone()
+        };
+        words.push(text.to_owned());
+        words
+    }
+
+    fn command(&self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Exec(words) => words.clone(),
+            Command::Shell(text) => self.with_shell(text),
+        }
+    }
+}
+
+pub(super) fn cmd(planner: &mut Planner<'_>, command: &Command) {
+    let words = planner.command(command);
+    planner.history(format!("CMD {}", go_quote_list(&words)), false);
+    planner.state.config.cmd = words;
+    planner.state.config.args_escaped = true;
+    planner.state.cmd_set = true;
+}
+
+pub(super) fn entrypoint(planner: &mut Planner<'_>, command: &Command) {
+    let words = planner.command(command);
+    planner.history(format!("ENTRYPOINT {}", go_quote_list(&words)), false);
+    planner.state.config.entrypoint = words;
+    if !planner.state.cmd_set {
+        planner.state.config.cmd.clear();
+    }
+}
+
+pub(super) fn shell(planner: &mut Planner<'_>, words: &[String]) {
+    planner.state.config.shell = words.to_vec();
+    planner.history(format!("SHELL {}", go_list(words)), false);
+}
+
+pub(super) fn user(planner: &mut Planner<'_>, user: &str) -> Result<(), Problem> {
+    let user = planner.expand(user)?;
+    planner.history(format!("USER {user}"), false);
+    planner.state.config.user = user;
+    Ok(())
+}
+
+pub(super) fn workdir(
+    planner: &mut Planner<'_>,
+    located: &Located,
+    path: &str,
+) -> Result<(), Problem> {
+    let path = planner.expand(path)?;
+    let dir = absolute(planner.workdir(), &path);
+    planner.state.config.working_dir.clone_from(&dir);
+    let makes_layer = dir != "/";
+    planner.history(format!("WORKDIR {dir}"), makes_layer);
+    if makes_layer {
+        planner.steps.push(Step {
+            span: located.span,
+            title: format!("WORKDIR {dir}"),
+            action: Action::Workdir { path: dir, user: planner.state.config.user.clone() },
+        });
+    }
+    Ok(())
+}
+
+/// Join a path to the working directory and clean it: no `.`, no `..`, no slash at the end.
+pub(super) fn absolute(workdir: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{workdir}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            name => parts.push(name),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+pub(super) fn expose(planner: &mut Planner<'_>, raw: &[String]) -> Result<(), Problem> {
+    let mut words = Vec::new();
+    for word in raw {
+        let expanded = expand_words(word, planner.escape(), &planner.state.env).map_err(|e| {
+            let message = format!("failed to process \"{word}\": {e}");
+            Problem { code: code::BAD_EXPANSION, message }
+        })?;
+        words.extend(expanded);
+    }
+    let ports = expose::parse_ports(&words).map_err(|e| Problem::arguments(&e))?;
+    planner.history(format!("EXPOSE {}", go_list(&ports)), false);
+    for port in ports {
+        planner.state.config.exposed_ports.insert(port);
+    }
+    Ok(())
+}
+
+pub(super) fn volume(planner: &mut Planner<'_>, raw: &[String]) -> Result<(), Problem> {
+    let paths = raw.iter().map(|p| planner.expand(p)).collect::<Result<Vec<_>, _>>()?;
+    if paths.iter().any(String::is_empty) {
+        return Err(Problem::arguments("VOLUME specified can not be an empty string"));
+    }
+    planner.history(format!("VOLUME {}", go_list(&paths)), false);
+    for path in paths {
+        planner.state.config.volumes.insert(path);
+    }
+    Ok(())
+}
+
+pub(super) fn healthcheck(planner: &mut Planner<'_>, check: &Healthcheck) -> Result<(), Problem> {
+    planner.history(format!("HEALTHCHECK {}", check.history()), false);
+    planner.state.config.healthcheck = Some(oci::Healthcheck {
+        test: check.test.clone(),
+        interval: check.interval.nanoseconds(),
+        timeout: check.timeout.nanoseconds(),
+        start_period: check.start_period.nanoseconds(),
+        start_interval: check.start_interval.nanoseconds(),
+        retries: i64::from(check.retries),
+    });
+    Ok(())
+}
+
+pub(super) fn stop_signal(planner: &mut Planner<'_>, raw: &str) -> Result<(), Problem> {
+    let text = planner.expand(raw)?;
+    signal::check(&text).map_err(|e| Problem::arguments(&e))?;
+    planner.history(format!("STOPSIGNAL {text}"), false);
+    planner.state.config.stop_signal = text;
+    Ok(())
+}
+
+pub(super) fn maintainer(planner: &mut Planner<'_>, name: &str) {
+    planner.history(format!("MAINTAINER {name}"), false);
+    name.clone_into(&mut planner.state.author);
+}

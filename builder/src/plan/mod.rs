@@ -1,0 +1,181 @@
+//! The plan: what building a target means, as a value.
+//!
+//! Planning is pure. It takes the Dockerfile's stages, the options, and what is known of the base images,
+//! expands every variable, folds the instructions that only change the config, and leaves a list of
+//! [`Step`]s that make layers. Nothing of it touches files: `lap build --plan` prints it.
+
+mod arguments;
+mod config;
+mod copy;
+mod run;
+mod stage;
+
+pub use arguments::{global_scope, platform_arguments};
+pub use stage::{StageInput, plan_stage};
+
+use crate::chmod::Mode;
+use crate::instruction::mount::Mount;
+use crate::options::NetworkMode;
+use crate::source::Span;
+use lapstrake_layerstore::oci::{ContainerConfig, History, Platform};
+
+/// The search path of images that set none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is known of a base image when planning starts.
+#[derive(Debug, Clone, Default)]
+pub struct BaseFacts {
+    /// Its run configuration.
+    pub config: ContainerConfig,
+    /// Its history.
+    pub history: Vec<History>,
+    /// Its author.
+    pub author: String,
+}
+
+/// One planned stage.
+#[derive(Debug, Clone)]
+pub struct StagePlan {
+    /// The steps that make layers, in order.
+    pub steps: Vec<Step>,
+    /// The run configuration after the last instruction.
+    pub config: ContainerConfig,
+    /// Who made it.
+    pub author: String,
+    /// History of the base image.
+    pub base_history: Vec<History>,
+    /// History of this stage's instructions and, for a stage built on another one, of those before.
+    pub history: Vec<HistoryDraft>,
+    /// State that a stage built on this one starts from.
+    pub end: stage::StageState,
+}
+
+/// A history entry whose time is not known yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryDraft {
+    /// The text.
+    pub created_by: String,
+    /// Whether it stands for a layer.
+    pub makes_layer: bool,
+}
+
+/// An instruction that makes a layer.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Where it is in the Dockerfile.
+    pub span: Span,
+    /// The instruction on one line, for people.
+    pub title: String,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a step does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Run a program.
+    Run(Box<RunStep>),
+    /// Copy files.
+    Copy(Box<CopyStep>),
+    /// Make the working directory.
+    Workdir {
+        /// Its path from the root.
+        path: String,
+        /// Who owns what has to be made.
+        user: String,
+    },
+}
+
+/// An image as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageKey {
+    /// The reference as written, expanded.
+    pub reference: String,
+    /// The platform it is wanted for.
+    pub platform: Platform,
+}
+
+/// Where files come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// The main build context.
+    Context,
+    /// A stage of the Dockerfile.
+    Stage(usize),
+    /// A named context that is a directory.
+    Named(String),
+    /// An image.
+    Image(ImageKey),
+    /// Nothing at all: an empty root.
+    Scratch,
+}
+
+/// A RUN, expanded.
+#[derive(Debug, Clone)]
+pub struct RunStep {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Environment in order, as the key counts it.
+    pub env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: String,
+    /// USER as written, expanded.
+    pub user: String,
+    /// A script that a heredoc holds, with its path in the step.
+    pub script: Option<(String, Vec<u8>)>,
+    /// Mounts, expanded, with where each reads from.
+    pub mounts: Vec<PlannedMount>,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `--security=insecure`.
+    pub insecure: bool,
+}
+
+/// A mount with its source looked up.
+#[derive(Debug, Clone)]
+pub struct PlannedMount {
+    /// The mount.
+    pub mount: Mount,
+    /// What `from` means.
+    pub origin: Origin,
+    /// Target from the root, cleaned.
+    pub target: String,
+}
+
+/// A COPY or ADD, expanded.
+#[derive(Debug, Clone)]
+pub struct CopyStep {
+    /// Whether it is ADD: archives are unpacked.
+    pub is_add: bool,
+    /// Where sources are.
+    pub origin: Origin,
+    /// Sources as written, expanded.
+    pub sources: Vec<String>,
+    /// Files whose contents stand in the Dockerfile: name and content.
+    pub inline: Vec<(String, Vec<u8>)>,
+    /// Destination from the root; a trailing slash means a directory.
+    pub dest: Vec<u8>,
+    /// `--chown`, expanded.
+    pub owner: Option<String>,
+    /// `--chmod`, as written and parsed.
+    pub mode: Option<(String, Mode)>,
+    /// `--link`, where it has an effect.
+    pub link: bool,
+    /// `--parents`.
+    pub parents: bool,
+    /// `--exclude`.
+    pub excludes: Vec<String>,
+    /// `--unpack`, when given.
+    pub unpack: Option<bool>,
+}
+
+impl Step {
+    /// Everything that must be there before the step can be keyed.
+    pub fn origins(&self) -> Vec<Origin> {
+        match &self.action {
+            Action::Run(run) => run.mounts.iter().map(|m| m.origin.clone()).collect(),
+            Action::Copy(copy) => vec![copy.origin.clone()],
+            Action::Workdir { .. } => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! RUN into steps.
+
+use super::config::absolute;
+use super::stage::{Planner, Problem};
+use super::{Action, Origin, PlannedMount, RunStep, Step};
+use crate::diagnostic::code;
+use crate::instruction::mount::MountKind;
+use crate::instruction::{Located, MountFlag, Network, Run, RunScript, Security};
+use crate::options::NetworkMode;
+
+/// Where heredoc scripts with a `#!` line are found in a step.
+const SCRIPT_DIR: &str = "/dev/pipes";
+
+pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> Result<(), Problem> {
+    if let Some(device) = run.devices.first() {
+        return Err(Problem::arguments(&format!("--device={device:?} is not supported")));
+    }
+    let (argv, script) = match run.script() {
+        RunScript::Exec(words) => (words, None),
+        RunScript::Shell(text) => (planner.with_shell(&text), None),
+        RunScript::File { name, content } => {
+            let path = format!("{SCRIPT_DIR}/{name}");
+            (planner.with_shell(&path), Some((path, content)))
+        }
+    };
+    let mounts =
+        run.mounts.iter().map(|flag| mount(planner, flag)).collect::<Result<Vec<_>, _>>()?;
+    let step = RunStep {
+        env: planner.state.env.pairs().to_vec(),
+        cwd: planner.workdir().to_owned(),
+        user: planner.state.config.user.clone(),
+        mounts,
+        network: network(planner, run.network)?,
+        insecure: insecure(planner, run.security)?,
+        script,
+        argv,
+    };
+    planner.history(history(planner, &step.argv), true);
+    let action = Action::Run(Box::new(step));
+    planner.steps.push(Step { span: located.span, title: located.text.clone(), action });
+    Ok(())
+}
+
+fn mount(planner: &Planner<'_>, flag: &MountFlag) -> Result<PlannedMount, Problem> {
+    let bad = |message: String| Problem { code: code::BAD_MOUNT, message };
+    let mount =
+        flag.resolve(&mut |word| planner.try_expand(word)).map_err(|e| bad(e.to_string()))?;
+    let origin = match &mount.from {
+        Some(from) => planner
+            .input
+            .graph
+            .mount_origin(planner.input.stage.index, from)
+            .map_err(|e| Problem { code: code::UNKNOWN_STAGE, message: e.to_string() })?,
+        None if mount.kind == MountKind::Bind => Origin::Context,
+        None => Origin::Scratch,
+    };
+    if mount.kind == MountKind::Cache && mount.from.is_none() && mount.source.is_some() {
+        return Err(bad(
+            "source of a cache mount needs from, which says what it is a path in".into()
+        ));
+    }
+    let target = absolute(planner.workdir(), &mount.target);
+    if target == "/" && !mount.target.is_empty() {
+        return Err(bad(format!("invalid mount target \"{}\"", mount.target)));
+    }
+    Ok(PlannedMount { mount, origin, target })
+}
+
+fn network(planner: &Planner<'_>, asked: Network) -> Result<NetworkMode, Problem> {
+    match asked {
+        Network::Default => Ok(planner.input.options.network),
+        Network::None => Ok(NetworkMode::None),
+        Network::Host if planner.input.options.allow_host_network => Ok(NetworkMode::Host),
+        Network::Host => Err(Problem::arguments(
+            "entitlement network.host is not allowed: build with --allow network.host",
+        )),
+    }
+}
+
+fn insecure(planner: &Planner<'_>, asked: Security) -> Result<bool, Problem> {
+    match asked {
+        Security::Sandbox => Ok(false),
+        Security::Insecure if planner.input.options.allow_insecure => Ok(true),
+        Security::Insecure => Err(Problem::arguments(
+            "entitlement security.insecure is not allowed: build with --allow security.insecure",
+        )),
+    }
+}
+
+/// `RUN |2 a=1 b=2 /bin/sh -c …`: the declared arguments, each once, with their present values.
+fn history(planner: &Planner<'_>, argv: &[String]) -> String {
+    let mut args: Vec<(&str, &str)> = Vec::new();
+    for (name, value) in &planner.state.args {
+        let value = planner.state.env.value(name).or(value.as_deref()).unwrap_or_default();
+        match args.iter_mut().find(|(n, _)| n == name) {
+            Some(old) => old.1 = value,
+            None => args.push((name, value)),
+        }
+    }
+    let mut words = vec!["RUN".to_owned()];
+    if !args.is_empty() {
+        words.push(format!("|{}", args.len()));
+        words.extend(args.iter().map(|(n, v)| format!("{n}={v}")));
+    }
+    words.extend(argv.iter().cloned());
+    format!("{} # buildkit", words.join(" "))
+}

@@ -1,0 +1,192 @@
+//! One stage's instructions, in order, into steps, config and history.
+
+use super::{BaseFacts, DEFAULT_PATH, HistoryDraft, StagePlan, Step};
+use super::{config, copy, run};
+use crate::diagnostic::{Diagnostic, code};
+use crate::error::BuildError;
+use crate::expand::{ExpandError, expand};
+use crate::graph::{Graph, StageNode};
+use crate::instruction::{Instruction, Located};
+use crate::options::BuildOptions;
+use crate::scope::{BuildArgs, EnvList};
+use crate::source::SourceFile;
+use lapstrake_layerstore::oci::{ContainerConfig, History};
+use std::sync::Arc;
+
+/// What planning one stage needs.
+#[derive(Debug, Clone, Copy)]
+pub struct StageInput<'a> {
+    /// The stage.
+    pub stage: &'a StageNode,
+    /// The plan of the stage it builds on, if it builds on one.
+    pub parent: Option<&'a StagePlan>,
+    /// The image it builds on, if it builds on one.
+    pub base: Option<&'a BaseFacts>,
+    /// All stages.
+    pub graph: &'a Graph,
+    /// The build.
+    pub options: &'a BuildOptions,
+    /// The Dockerfile, for messages.
+    pub file: &'a Arc<SourceFile>,
+}
+
+/// Everything that an instruction can change.
+#[derive(Debug, Clone, Default)]
+pub struct StageState {
+    /// ARG and ENV, the later declaration of a name winning.
+    pub(super) env: EnvList,
+    /// Declared arguments in order, with their values, for the history of RUN.
+    pub(super) args: Vec<(String, Option<String>)>,
+    /// The run configuration so far.
+    pub(super) config: ContainerConfig,
+    /// Who made it.
+    pub(super) author: String,
+    /// Whether this stage set a CMD itself.
+    pub(super) cmd_set: bool,
+    /// History of the base image.
+    pub(super) base_history: Vec<History>,
+    /// History since.
+    pub(super) history: Vec<HistoryDraft>,
+}
+
+/// Planning at work on one stage.
+pub(super) struct Planner<'a> {
+    pub(super) input: &'a StageInput<'a>,
+    pub(super) given: BuildArgs,
+    pub(super) state: StageState,
+    pub(super) steps: Vec<Step>,
+}
+
+/// A problem of one instruction, not yet placed in the file.
+pub(super) struct Problem {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl Problem {
+    pub(super) fn arguments(message: &(impl ToString + ?Sized)) -> Self {
+        Self { code: code::BAD_ARGUMENTS, message: message.to_string() }
+    }
+}
+
+/// Plan a stage. All problems of the stage are reported together.
+pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
+    let mut planner = Planner {
+        input,
+        given: BuildArgs::new(&input.options.build_args),
+        state: initial(input),
+        steps: Vec::new(),
+    };
+    let mut problems = input.stage.trigger_problems.clone();
+    for located in &input.stage.instructions {
+        if let Err(problem) = planner.instruction(located) {
+            problems.push(Diagnostic::error(problem.code, located.line_span, problem.message));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(BuildError::Dockerfile { file: Arc::clone(input.file), diagnostics: problems });
+    }
+    let Planner { state, steps, .. } = planner;
+    Ok(StagePlan {
+        steps,
+        config: state.config.clone(),
+        author: state.author.clone(),
+        base_history: state.base_history.clone(),
+        history: state.history.clone(),
+        end: state,
+    })
+}
+
+/// What the first instruction of a stage finds.
+fn initial(input: &StageInput<'_>) -> StageState {
+    let mut state = match (input.parent, input.base) {
+        (Some(parent), _) => StageState { cmd_set: false, ..parent.end.clone() },
+        (None, Some(base)) => StageState {
+            env: EnvList::from_config(&base.config.env),
+            config: base.config.clone(),
+            author: base.author.clone(),
+            base_history: base.history.clone(),
+            ..StageState::default()
+        },
+        (None, None) => {
+            let config = ContainerConfig { working_dir: "/".to_owned(), ..Default::default() };
+            StageState { config, ..StageState::default() }
+        }
+    };
+    // Triggers ran at the top of this stage; they are not handed on.
+    state.config.on_build.clear();
+    if state.env.value("PATH").is_none() {
+        state.env.set("PATH", DEFAULT_PATH);
+        state.config.env.push(format!("PATH={DEFAULT_PATH}"));
+    }
+    state
+}
+
+impl Planner<'_> {
+    fn instruction(&mut self, located: &Located) -> Result<(), Problem> {
+        match &located.instruction {
+            Instruction::Arg(args) => config::arg(self, args),
+            Instruction::Env(pairs) => config::env(self, pairs),
+            Instruction::Label(pairs) => config::label(self, pairs),
+            Instruction::Run(instruction) => run::plan(self, located, instruction),
+            Instruction::Copy(instruction) => copy::plan(self, located, instruction, false),
+            Instruction::Add(instruction) => copy::plan(self, located, instruction, true),
+            Instruction::Cmd(command) => {
+                config::cmd(self, command);
+                Ok(())
+            }
+            Instruction::Entrypoint(command) => {
+                config::entrypoint(self, command);
+                Ok(())
+            }
+            Instruction::Shell(words) => {
+                config::shell(self, words);
+                Ok(())
+            }
+            Instruction::User(user) => config::user(self, user),
+            Instruction::Workdir(path) => config::workdir(self, located, path),
+            Instruction::Expose(ports) => config::expose(self, ports),
+            Instruction::Volume(paths) => config::volume(self, paths),
+            Instruction::Healthcheck(check) => config::healthcheck(self, check),
+            Instruction::StopSignal(signal) => config::stop_signal(self, signal),
+            Instruction::OnBuild(trigger) => {
+                self.state.config.on_build.push(trigger.text.clone());
+                Ok(())
+            }
+            Instruction::Maintainer(name) => {
+                config::maintainer(self, name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Expand one word with what is set before this instruction.
+    pub(super) fn expand(&self, word: &str) -> Result<String, Problem> {
+        self.try_expand(word).map_err(|e| Problem {
+            code: code::BAD_EXPANSION,
+            message: format!("failed to process \"{word}\": {e}"),
+        })
+    }
+
+    /// The same, leaving the error as it is.
+    pub(super) fn try_expand(&self, word: &str) -> Result<String, ExpandError> {
+        Ok(expand(word, self.escape(), &self.state.env)?.text)
+    }
+
+    pub(super) fn escape(&self) -> char {
+        self.input.graph.escape.as_char()
+    }
+
+    /// Add a history entry.
+    pub(super) fn history(&mut self, created_by: String, makes_layer: bool) {
+        self.state.history.push(HistoryDraft { created_by, makes_layer });
+    }
+
+    /// The working directory, `/` when none is set.
+    pub(super) fn workdir(&self) -> &str {
+        match self.state.config.working_dir.as_str() {
+            "" => "/",
+            dir => dir,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The variables that a stage's instructions see, in order, and which of them are build arguments.
+//!
+//! There is one list for ARG and ENV: the later declaration of a name wins, whichever it was. A name that
+//! is set again moves to the end, as the reference's environment list does, so that the order in which a
+//! step receives them is the same.
+
+use crate::expand::Scope;
+
+/// Names and values in order of their last setting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvList {
+    pairs: Vec<(String, String)>,
+}
+
+impl EnvList {
+    /// Set `name`, moving it to the end.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.pairs.retain(|(n, _)| n != name);
+        self.pairs.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The value of `name`.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// All pairs in order.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+
+    /// From `NAME=value` strings of an image's config.
+    pub fn from_config(env: &[String]) -> Self {
+        let mut list = Self::default();
+        for pair in env {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            list.set(name, value);
+        }
+        list
+    }
+}
+
+impl Scope for EnvList {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.value(name)
+    }
+}
+
+/// The arguments of `--build-arg`; a later one of a name wins.
+#[derive(Debug, Clone, Default)]
+pub struct BuildArgs(Vec<(String, String)>);
+
+impl BuildArgs {
+    /// From pairs in the order given.
+    pub fn new(pairs: &[(String, String)]) -> Self {
+        Self(pairs.to_vec())
+    }
+
+    /// The value given for `name`.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The proxy settings among them, in upper and lower case each, in the order a step receives them.
+    pub fn proxies(&self) -> Vec<(String, String)> {
+        let mut given: Vec<&(String, String)> =
+            self.0.iter().filter(|(name, _)| is_proxy(name)).collect();
+        given.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut out = EnvList::default();
+        for (name, value) in given {
+            out.set(&name.to_uppercase(), value);
+            out.set(&name.to_lowercase(), value);
+        }
+        out.pairs
+    }
+}
+
+/// The predefined arguments that reach steps without being declared and leave no trace.
+pub fn is_proxy(name: &str) -> bool {
+    const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+    PROXIES.contains(&name.to_ascii_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_again_moves_to_the_end() {
+        let mut env = EnvList::from_config(&["A=1".into(), "B=2".into()]);
+        env.set("A", "3");
+        assert_eq!(env.pairs(), [("B".into(), "2".into()), ("A".into(), "3".into())]);
+    }
+
+    #[test]
+    fn a_proxy_comes_in_both_cases_and_the_lower_one_wins() {
+        let args = BuildArgs::new(&[
+            ("https_proxy".into(), "low".into()),
+            ("HTTPS_PROXY".into(), "UP".into()),
+            ("x".into(), "y".into()),
+        ]);
+        let proxies = args.proxies();
+        assert_eq!(proxies.len(), 2);
+        assert!(proxies.iter().all(|(_, value)| value == "low"));
+    }
+}
