@@ -12,6 +12,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     tokens: Vec<Token>,
+    /// The plain bytes at the end: most names that do not match end otherwise.
+    suffix: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +58,19 @@ impl Pattern {
                 byte => tokens.push(Token::Byte(*byte)),
             }
         }
-        Ok(Self { tokens })
+        let plain = |token: &Token| if let Token::Byte(byte) = token { Some(*byte) } else { None };
+        let mut suffix: Vec<u8> = tokens.iter().rev().map_while(plain).collect();
+        suffix.reverse();
+        Ok(Self { tokens, suffix })
     }
 
     /// Whether the whole name matches.
     #[must_use]
     pub fn matches(&self, name: impl AsRef<[u8]>) -> bool {
         let name = name.as_ref();
+        if !name.ends_with(&self.suffix) {
+            return false;
+        }
         let (mut token, mut at) = (0, 0);
         // Where to go on if the text after the last star does not fit.
         let mut star = None;

@@ -124,7 +124,8 @@ impl Config {
     /// Whether a rule counts for an instruction with these comments above it.
     #[must_use]
     pub fn counts(&self, name: &str, comments: &[Comment]) -> bool {
-        let skipped = |config: &Self| config.skip_all || config.skip.iter().any(|skip| skip == name);
+        let skipped =
+            |config: &Self| config.skip_all || config.skip.iter().any(|skip| skip == name);
         let experimental = RULES.iter().any(|rule| rule.name == name && rule.experimental);
         let asked_for =
             self.experimental_all || self.experimental.iter().any(|asked| asked == name);

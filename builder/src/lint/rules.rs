@@ -10,13 +10,30 @@ use crate::syntax::word::{blank_words, quoted_words};
 
 /// Arguments that are set in FROM without being declared.
 const PLATFORM_ARGS: [&str; 11] = [
-    "TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT",
-    "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT", "TARGETSTAGE",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETOSVERSION",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDOSVERSION",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETSTAGE",
 ];
 
 /// Parts of a name that speak of a secret.
 const SECRET_PARTS: [&str; 10] = [
-    "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret",
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "password",
+    "pword",
+    "passwd",
+    "secret",
     "token",
 ];
 
@@ -43,10 +60,13 @@ pub(super) fn lines<'a>(ast: &'a Ast, found: &mut Vec<Found<'a>>) {
             (is_upper(&node.keyword), "uppercase")
         };
         if in_stage && !good {
-            push("ConsistentInstructionCasing", format!(
-                "Command '{}' should match the case of the command majority ({casing})",
-                node.keyword
-            ));
+            push(
+                "ConsistentInstructionCasing",
+                format!(
+                    "Command '{}' should match the case of the command majority ({casing})",
+                    node.keyword
+                ),
+            );
         }
         if node.keyword.eq_ignore_ascii_case("maintainer") {
             let message = "Maintainer instruction is deprecated in favor of using label";
@@ -54,9 +74,12 @@ pub(super) fn lines<'a>(ast: &'a Ast, found: &mut Vec<Found<'a>>) {
         }
         if is_legacy_pair(node) {
             let keyword = node.keyword.to_uppercase();
-            push("LegacyKeyValueFormat", format!(
-                "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
-            ));
+            push(
+                "LegacyKeyValueFormat",
+                format!(
+                    "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+                ),
+            );
         }
         if let Some(message) = from_as_casing(node) {
             push("FromAsCasing", message);
@@ -105,14 +128,18 @@ pub(super) fn stages<'a>(file: &'a Dockerfile, found: &mut Vec<Found<'a>>) {
                 push("StageNameCasing", span, message);
             }
             if RESERVED_STAGES.contains(&name.as_str()) {
-                push("ReservedStageName", span, format!(
-                    "Stage name should not use the same name as reserved stage \"{name}\""
-                ));
+                push(
+                    "ReservedStageName",
+                    span,
+                    format!("Stage name should not use the same name as reserved stage \"{name}\""),
+                );
             }
             if !names.insert(name.as_str()) {
-                push("DuplicateStageName", span, format!(
-                    "Duplicate stage name \"{name}\", stage names should be unique"
-                ));
+                push(
+                    "DuplicateStageName",
+                    span,
+                    format!("Duplicate stage name \"{name}\", stage names should be unique"),
+                );
             }
         }
         platform_flag(stage, &mut |rule, message| push(rule, stage.span, message));
@@ -123,16 +150,20 @@ pub(super) fn stages<'a>(file: &'a Dockerfile, found: &mut Vec<Found<'a>>) {
 fn platform_flag(stage: &Stage, push: &mut dyn FnMut(&'static str, String)) {
     let Some(platform) = &stage.platform else { return };
     if matches!(platform.as_str(), "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
-        push("RedundantTargetPlatform", format!(
-            "Setting platform to predefined {platform} in FROM is redundant as this is the default behavior"
-        ));
+        push(
+            "RedundantTargetPlatform",
+            format!(
+                "Setting platform to predefined {platform} in FROM is redundant as this is the default behavior"
+            ),
+        );
     }
     // A stage named for its platform means what it says.
     let named = |name: &String| platform.split('/').any(|part| name.contains(part));
     if !platform.contains('$') && !stage.name.as_ref().is_some_and(named) {
-        push("FromPlatformFlagConstDisallowed", format!(
-            "FROM --platform flag should not use constant value \"{platform}\""
-        ));
+        push(
+            "FromPlatformFlagConstDisallowed",
+            format!("FROM --platform flag should not use constant value \"{platform}\""),
+        );
     }
 }
 
@@ -153,7 +184,8 @@ impl<'a> Globals<'a> {
         let platform = PLATFORM_ARGS.map(|name| (name.to_owned(), "x".to_owned()));
         let mut defaults = BTreeMap::from(platform);
         for arg in args() {
-            let default = arg.default.as_ref().and_then(|text| expand(text, escape, &defaults).ok());
+            let default =
+                arg.default.as_ref().and_then(|text| expand(text, escape, &defaults).ok());
             defaults.extend(default.map(|default| (arg.name.clone(), default.text)));
         }
         Self { escape, declared, defaults }
@@ -163,16 +195,20 @@ impl<'a> Globals<'a> {
         let platform = stage.platform.as_deref().unwrap_or_default();
         for word in [stage.base.as_str(), platform] {
             let Ok(expanded) = expand(word, self.escape, &NoScope) else { continue };
-            for name in expanded.reads.iter().filter(|name| !self.declared.contains(name.as_str())) {
+            for name in expanded.reads.iter().filter(|name| !self.declared.contains(name.as_str()))
+            {
                 push("UndefinedArgInFrom", format!("FROM argument '{name}' is not declared"));
             }
         }
         let base = expand(&stage.base, self.escape, &self.defaults);
         if stage.base.contains('$') && base.is_ok_and(|base| is_no_image(&base.text)) {
-            push("InvalidDefaultArgInFrom", format!(
-                "Default value for ARG {} results in empty or invalid base image name",
-                stage.base
-            ));
+            push(
+                "InvalidDefaultArgInFrom",
+                format!(
+                    "Default value for ARG {} results in empty or invalid base image name",
+                    stage.base
+                ),
+            );
         }
     }
 }
@@ -206,19 +242,28 @@ pub(super) fn instructions<'a>(
             };
             match &located.instruction {
                 Instruction::Shell(_) => has_shell[stage.index] = true,
-                Instruction::Cmd(Command::Shell(_)) | Instruction::Entrypoint(Command::Shell(_))
+                Instruction::Cmd(Command::Shell(_))
+                | Instruction::Entrypoint(Command::Shell(_))
                     if !has_shell[stage.index] =>
                 {
-                    push("JSONArgsRecommended", located, format!(
-                        "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
-                        located.instruction.name()
-                    ));
+                    push(
+                        "JSONArgsRecommended",
+                        located,
+                        format!(
+                            "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
+                            located.instruction.name()
+                        ),
+                    );
                 }
                 Instruction::Workdir(path) => {
                     if !has_workdir[stage.index] && is_relative(path, file) {
-                        push("WorkdirRelativePath", located, format!(
-                            "Relative workdir \"{path}\" can have unexpected results if the base image changes"
-                        ));
+                        push(
+                            "WorkdirRelativePath",
+                            located,
+                            format!(
+                                "Relative workdir \"{path}\" can have unexpected results if the base image changes"
+                            ),
+                        );
                     }
                     has_workdir[stage.index] = true;
                 }
@@ -228,10 +273,14 @@ pub(super) fn instructions<'a>(
                 push(rule, located, message);
             }
             if let Some(before) = used_before(located, &mut seen) {
-                push("MultipleInstructionsDisallowed", before, format!(
-                    "Multiple {} instructions should not be used in the same stage because only the last one will be used",
-                    located.instruction.name()
-                ));
+                push(
+                    "MultipleInstructionsDisallowed",
+                    before,
+                    format!(
+                        "Multiple {} instructions should not be used in the same stage because only the last one will be used",
+                        located.instruction.name()
+                    ),
+                );
             }
         }
         by_name.extend(stage.name.as_deref().map(|name| (name, stage.index)));
@@ -265,9 +314,7 @@ fn words(located: &Located) -> Vec<(&'static str, String)> {
         names_secret(name).then_some(("SecretsUsedInArgOrEnv", message))
     };
     match &located.instruction {
-        Instruction::Arg(args) => {
-            args.iter().filter_map(|arg| secret("ARG", &arg.name)).collect()
-        }
+        Instruction::Arg(args) => args.iter().filter_map(|arg| secret("ARG", &arg.name)).collect(),
         Instruction::Env(pairs) => {
             pairs.iter().filter_map(|(name, _)| secret("ENV", name)).collect()
         }

@@ -75,8 +75,14 @@ fn switched_off() {
     let text = "FROM a\nMAINTAINER x\nENV a b";
     assert_eq!(found(text).len(), 2);
     assert_eq!(found(&format!("# check=skip=all\n{text}")).len(), 0);
-    assert_eq!(found(&format!("# check=skip=MaintainerDeprecated\n{text}")), ["4 LegacyKeyValueFormat"]);
-    assert_eq!(found("FROM a\n# check=skip=MaintainerDeprecated\nMAINTAINER x\nENV a b"), ["4 LegacyKeyValueFormat"]);
+    assert_eq!(
+        found(&format!("# check=skip=MaintainerDeprecated\n{text}")),
+        ["4 LegacyKeyValueFormat"]
+    );
+    assert_eq!(
+        found("FROM a\n# check=skip=MaintainerDeprecated\nMAINTAINER x\nENV a b"),
+        ["4 LegacyKeyValueFormat"]
+    );
     assert_eq!(found_in("FROM a\nCMD x\nFROM b", &|stage| stage == 1), Vec::<String>::new());
 }
 

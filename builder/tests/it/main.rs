@@ -1,0 +1,3 @@
+//! Integration tests of the builder, one module for each subject.
+
+mod dialects;
