@@ -11,6 +11,9 @@ use super::read::MemberKind;
 
 pub(super) const BLOCK: usize = 512;
 
+/// Offset and length of each piece of data between the holes.
+pub(super) type SparseMap = Vec<(u64, u64)>;
+
 /// A header block whose checksum was right.
 pub(super) struct Block<'a>(pub(super) &'a [u8; BLOCK]);
 
@@ -128,18 +131,18 @@ impl Block<'_> {
     }
 
     /// The four map entries of a GNU sparse header, whether more follow, and the real size.
-    pub(super) fn gnu_sparse(&self) -> Option<(Vec<(u64, u64)>, bool, u64)> {
+    pub(super) fn gnu_sparse(&self) -> Option<(SparseMap, bool, u64)> {
         let segments = sparse_segments(&self.0[386..482])?;
         Some((segments, self.0[482] != 0, unsigned(&self.0[483..495])?))
     }
 
     /// The map entries of a block that continues a GNU sparse header, and whether more follow.
-    pub(super) fn gnu_sparse_more(block: &[u8; BLOCK]) -> Option<(Vec<(u64, u64)>, bool)> {
+    pub(super) fn gnu_sparse_more(block: &[u8; BLOCK]) -> Option<(SparseMap, bool)> {
         Some((sparse_segments(&block[..504])?, block[504] != 0))
     }
 }
 
-fn sparse_segments(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+fn sparse_segments(bytes: &[u8]) -> Option<SparseMap> {
     let used = |pair: &&[u8]| pair[0] != 0;
     let segment = |pair: &[u8]| Some((unsigned(&pair[..12])?, unsigned(&pair[12..])?));
     bytes.chunks_exact(24).take_while(used).map(segment).collect()

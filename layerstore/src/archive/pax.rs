@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn records_are_exact_or_refused() {
-        let pax = Pax::parse(b"9 path=a\n10 path=ab\n28 SCHILY.xattr.user.a=b=\nc\n\n").unwrap();
+        let pax = Pax::parse(b"9 path=a\n11 path=ab\n29 SCHILY.xattr.user.a=b=\nc\n\n").unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"ab"[..]));
         assert_eq!(pax.xattrs, [(b"user.a".to_vec(), b"b=\nc\n".to_vec())]);
         for wrong in

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     ArchiveError,
-    header::{Announced, BLOCK, Block},
+    header::{Announced, BLOCK, Block, SparseMap},
     pax::{Pax, PaxSparse, decimal},
 };
 use crate::{
@@ -210,7 +210,7 @@ impl<R: Read> TarReader<R> {
                 return Err(bad("its checksum is wrong"));
             }
             self.members += 1;
-            self.check_limit(self.members as u64, self.limits.members as u64, "entries")?;
+            check_limit(self.members as u64, self.limits.members as u64, "entries")?;
             let announced = header.announced().ok_or_else(|| bad("its type is unknown"))?;
             let size = header.size().ok_or_else(|| bad("its size is no number"))?;
             match announced {
@@ -298,13 +298,9 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    fn check_limit(&self, value: u64, limit: u64, what: &'static str) -> Result<(), ArchiveError> {
-        if value > limit { Err(ArchiveError::Limit { limit, what }) } else { Ok(()) }
-    }
-
     /// The data of a header that describes another one, and its padding.
     fn small_data(&mut self, size: u64) -> Result<Vec<u8>, ArchiveError> {
-        self.check_limit(size, PAX_BYTES_MAX, "bytes in one extended header")?;
+        check_limit(size, PAX_BYTES_MAX, "bytes in one extended header")?;
         let mut bytes = Vec::with_capacity(size as usize);
         while (bytes.len() as u64) < size {
             let block = self.block()?;
@@ -347,7 +343,8 @@ impl<R: Read> TarReader<R> {
         let mut member = Member {
             name,
             kind,
-            mode: header.mode().ok_or_else(|| bad("its mode is no number"))? as u32 & 0o7777,
+            mode: header.mode().ok_or_else(|| bad("its mode is no number"))?.cast_unsigned() as u32
+                & 0o7777,
             uid: id(pax.uid, header.uid()).ok_or_else(|| bad("its owner is no user id"))?,
             gid: id(pax.gid, header.gid()).ok_or_else(|| bad("its group is no group id"))?,
             mtime,
@@ -396,11 +393,7 @@ impl<R: Read> TarReader<R> {
                     let next = Block::gnu_sparse_more(&block).ok_or_else(damaged)?;
                     map.extend(next.0);
                     more = next.1;
-                    self.check_limit(
-                        map.len() as u64,
-                        SPARSE_SEGMENTS_MAX as u64,
-                        "sparse segments",
-                    )?;
+                    check_limit(map.len() as u64, SPARSE_SEGMENTS_MAX as u64, "sparse segments")?;
                 }
                 (map, size)
             }
@@ -427,13 +420,13 @@ impl<R: Read> TarReader<R> {
 
     fn count_bytes(&mut self, size: u64) -> Result<(), ArchiveError> {
         self.bytes = self.bytes.saturating_add(size);
-        self.check_limit(self.bytes, self.limits.bytes, "bytes")
+        check_limit(self.bytes, self.limits.bytes, "bytes")
     }
 
     /// The map of a PAX 1.0 sparse file: decimal lines, padded to a block, before the data.
     ///
     /// An error of `None` says that it is damaged.
-    fn leading_map(&mut self) -> Result<Vec<(u64, u64)>, Option<ArchiveError>> {
+    fn leading_map(&mut self) -> Result<SparseMap, Option<ArchiveError>> {
         let mut numbers = Vec::new();
         let mut wanted = None;
         let mut line = Vec::new();
@@ -470,7 +463,7 @@ impl<R: Read> TarReader<R> {
         self.pieces.clear();
         let mut left = self.stored + self.padding;
         (self.stored, self.padding) = (0, 0);
-        let mut buffer = [0; 1 << 15];
+        let mut buffer = [0; 1 << 13];
         while left > 0 {
             let want = left.min(buffer.len() as u64) as usize;
             match self.read_raw(&mut buffer[..want])? {
@@ -516,6 +509,10 @@ impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read_data(buffer).map_err(io::Error::other)
     }
+}
+
+fn check_limit(value: u64, limit: u64, what: &'static str) -> Result<(), ArchiveError> {
+    if value > limit { Err(ArchiveError::Limit { limit, what }) } else { Ok(()) }
 }
 
 /// The headers before a member's own.

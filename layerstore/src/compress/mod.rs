@@ -64,9 +64,8 @@ impl Codec {
     pub fn detect(start: &[u8]) -> Codec {
         match start {
             [0x1f, 0x8b, ..] => Codec::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Codec::Zstd,
             // A zstd stream may begin with a skippable frame.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Codec::Zstd,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Codec::Zstd,
             _ => Codec::None,
         }
     }

@@ -125,7 +125,7 @@ impl ContentWriter {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(pack.abandon(source)),
+                Err(error) => return Err(pack.abandon(&error)),
             };
             hasher.update(&buffer[..count]);
             pack.append(&buffer[..count])?;
@@ -191,10 +191,10 @@ impl OpenPack {
         Ok(())
     }
 
-    fn abandon(mut self, source: io::Error) -> StoreError {
+    fn abandon(mut self, error: &io::Error) -> StoreError {
         // The place says how far the content was readable.
         let at = self.file.stream_position().unwrap_or_default();
-        let source = io::Error::new(source.kind(), format!("{source} (after {at} bytes)"));
+        let source = io::Error::new(error.kind(), format!("{error} (after {at} bytes)"));
         self.remove();
         StoreError::Stream { action: "read the content", source }
     }

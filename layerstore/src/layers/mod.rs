@@ -19,7 +19,7 @@ mod create;
 mod import;
 mod meta;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 use std::{

@@ -16,7 +16,7 @@
 
 use std::io::Write as _;
 
-use super::{Entry, Kind, TOC_VERSION, TocError};
+use super::{Entry, Kind, TOC_VERSION, TocError, Xattrs};
 use crate::{
     digest::ContentHash,
     limits::{LAYER_ENTRIES_MAX, LINK_BYTES_MAX, PATH_BYTES_MAX, XATTR_VALUE_MAX, XATTRS_MAX},
@@ -271,7 +271,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn xattrs(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TocError> {
+    fn xattrs(&mut self) -> Result<Xattrs, TocError> {
         let count = self.length(XATTRS_MAX)?;
         (0..count)
             .map(|_| {

@@ -57,6 +57,9 @@ impl Kind {
     }
 }
 
+/// Extended attributes: names and values.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -83,7 +86,7 @@ pub struct Entry {
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes, sorted by name.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
     /// Where the stored data starts in the uncompressed tar that this layer came as (for a sparse
     /// file, the pieces without their holes).
     pub tar_offset: Option<u64>,
@@ -218,7 +221,10 @@ impl Toc {
                 return Err(TocError::TooManyXattrs { path, count });
             }
         }
-        if !entries.is_sorted_by(|a, b| a.order() < b.order()) {
+        let settled = |a: &Entry, b: &Entry| {
+            a.order() < b.order() && (a.path != b.path || a.kind == Kind::Dir)
+        };
+        if !entries.is_sorted_by(settled) {
             // Stable: the later of two equal ones stays later.
             entries.sort_by(|a, b| a.order().cmp(&b.order()));
             entries = merge_equal_paths(entries);
@@ -360,9 +366,8 @@ fn merge_equal_paths(entries: Vec<Entry>) -> Vec<Entry> {
         match (last.kind, entry.kind) {
             // A whiteout of what this same layer brings means what lies below.
             (_, Kind::Whiteout) => hidden_below = true,
-            (Kind::Opaque, Kind::Opaque) => {}
             (Kind::Dir, Kind::Opaque) => merged.push(entry),
-            // Whiteout and opaque mark, or a file and an opaque mark: the first says it all.
+            // A whiteout, a file or an opaque mark before it says as much.
             (_, Kind::Opaque) => {}
             _ => *last = entry,
         }

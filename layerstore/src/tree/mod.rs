@@ -254,13 +254,12 @@ impl ParentCache {
     fn open(&mut self, tree: &TreeMaker<'_>, entry: &Entry) -> Result<&OwnedFd, StoreError> {
         let parent = entry.path.parent_bytes().unwrap_or_default();
         let known = self.0.take().filter(|(path, _)| path.as_bytes() == parent);
-        let cached = match known {
-            Some(cached) => cached,
-            None => {
-                let path = LayerPath::from_clean(parent);
-                let directory = tree.open_directory(&path)?;
-                (path, directory)
-            }
+        let cached = if let Some(cached) = known {
+            cached
+        } else {
+            let path = LayerPath::from_clean(parent);
+            let directory = tree.open_directory(&path)?;
+            (path, directory)
         };
         Ok(&self.0.insert(cached).1)
     }

@@ -16,7 +16,7 @@ mod tests;
 mod walk;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     path::Path,
 };
@@ -28,7 +28,7 @@ use walk::{Node, NodeKind, Upper};
 
 use crate::{
     ContentHash, LayerPath, StoreError,
-    toc::{Attribute, Entry, Kind, attributes},
+    toc::{Attribute, Entry, Kind, Xattrs, attributes},
     view::{Found, View},
 };
 
@@ -59,7 +59,7 @@ pub(crate) fn compare(
         .map(|node| compare_node(&upper, node, lower, stubs))
         .collect::<Result<_, _>>()?;
     let new_whiteouts = hidden_by_opaque(&nodes, lower);
-    Ok(gather(nodes, compared, new_whiteouts))
+    Ok(gather(&nodes, compared, new_whiteouts))
 }
 
 /// What became of one name of the upper directory.
@@ -140,7 +140,7 @@ fn is_same(entry: &Entry, below: &Found) -> bool {
     differences.is_empty() && old.mtime_nanos == entry.mtime_nanos
 }
 
-fn kept_xattrs(file: &File, path: &LayerPath) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+fn kept_xattrs(file: &File, path: &LayerPath) -> Result<Xattrs, StoreError> {
     let value = walk::xattr(file, KEPT_XATTR)
         .map_err(StoreError::io("read the attributes of", path.as_path()))?;
     Ok(value.map(|value| (KEPT_XATTR.to_vec(), value)).into_iter().collect())
@@ -148,8 +148,8 @@ fn kept_xattrs(file: &File, path: &LayerPath) -> Result<Vec<(Vec<u8>, Vec<u8>)>,
 
 fn hash(mut file: File, path: &LayerPath) -> Result<(Option<ContentHash>, u64), StoreError> {
     let mut hasher = blake3::Hasher::new();
-    let size = std::io::copy(&mut file, &mut hasher)
-        .map_err(StoreError::io("read", path.as_path()))?;
+    let size =
+        std::io::copy(&mut file, &mut hasher).map_err(StoreError::io("read", path.as_path()))?;
     let hash = ContentHash::from_bytes(*hasher.finalize().as_bytes());
     Ok(((size > 0).then_some(hash), size))
 }
@@ -157,16 +157,16 @@ fn hash(mut file: File, path: &LayerPath) -> Result<(Option<ContentHash>, u64), 
 /// What opaque directories hide without naming it.
 fn hidden_by_opaque(nodes: &[Node], lower: &View) -> Vec<LayerPath> {
     let mut hidden = Vec::new();
-    let mut names: HashMap<&[u8], ()> = HashMap::new();
+    let mut names: HashSet<&[u8]> = HashSet::new();
     if nodes.iter().any(|node| node.pure_inside) {
-        names.extend(nodes.iter().map(|node| (node.path.as_bytes(), ())));
+        names.extend(nodes.iter().map(|node| node.path.as_bytes()));
     }
     for directory in nodes.iter().filter(|node| node.pure_inside) {
         if lower.kind(&directory.path) != Some(Kind::Dir) {
             continue;
         }
         for (_, found) in lower.children(&directory.path) {
-            if !names.contains_key(found.entry.path.as_bytes()) {
+            if !names.contains(found.entry.path.as_bytes()) {
                 hidden.push(found.entry.path);
             }
         }
@@ -175,7 +175,7 @@ fn hidden_by_opaque(nodes: &[Node], lower: &View) -> Vec<LayerPath> {
 }
 
 /// Links the names of one file, adds parents, and says what is to go.
-fn gather(nodes: Vec<Node>, compared: Vec<Compared>, new_whiteouts: Vec<LayerPath>) -> Changes {
+fn gather(nodes: &[Node], compared: Vec<Compared>, new_whiteouts: Vec<LayerPath>) -> Changes {
     let mut kept: BTreeMap<LayerPath, Entry> = BTreeMap::new();
     let mut directories: HashMap<LayerPath, Entry> = HashMap::new();
     let mut first_names: HashMap<(u64, u64), LayerPath> = HashMap::new();

@@ -169,7 +169,7 @@ fn node(path: LayerPath, stat: &Stat, pure: bool) -> Node {
         size: stat.st_size.cast_unsigned(),
         device: if is_device { device } else { (0, 0) },
         inode: (stat.st_dev, stat.st_ino),
-        links: u64::from(stat.st_nlink),
+        links: stat.st_nlink,
         pure_inside: pure,
         empty: false,
     }

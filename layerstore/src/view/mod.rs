@@ -74,6 +74,7 @@ impl View {
     }
 
     /// This view with one more table of contents on top.
+    #[must_use]
     pub fn push_toc(&self, toc: Arc<Toc>) -> View {
         let mut tocs = self.tocs.clone();
         tocs.push(toc);
