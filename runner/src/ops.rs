@@ -11,6 +11,10 @@
 //! mounts       Attach, File, Filesystem  as the caller ordered them
 //! finish       WorkingDirectory, ReadOnlyRoot, ChangeRoot
 //! ```
+//!
+//! Root in a step may make device nodes, as the reference lets it, and a node for the host's disk is
+//! the host's disk. So no file system that a step can write to lets nodes be opened, `/dev` included:
+//! the six nodes there are mounts of their own.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +38,8 @@ pub(crate) enum SetupOp {
         tree: Tree,
         /// Whether what is mounted below it is made read-only.
         read_only_below: bool,
+        /// Whether device nodes in it can be opened.
+        devices: bool,
     },
     /// Open a mount source; the first one is number 0.
     OpenSource(Tree),
@@ -52,12 +58,14 @@ pub(crate) enum SetupOp {
         target: Bytes,
         /// Whether writes are refused, also below it.
         read_only: bool,
+        /// Whether device nodes in it can be opened.
+        devices: bool,
     },
     /// Mount a small file.
     File(SmallFile),
     /// Mount a file system of the kernel's.
     Filesystem(Filesystem),
-    /// Make a device node in `/dev`.
+    /// Make a device node and mount it in `/dev`.
     DeviceNode {
         /// Its name there.
         name: Bytes,
@@ -208,7 +216,8 @@ const READ_ONLY: [&str; 5] =
 
 /// What the child does for a specification on a machine.
 pub(crate) fn plan(spec: &Spec, facts: Facts) -> Vec<SetupOp> {
-    let mut planner = Planner { facts, sources: Vec::new(), mounts: Vec::new() };
+    let devices = spec.security == Security::Insecure;
+    let mut planner = Planner { facts, devices, sources: Vec::new(), mounts: Vec::new() };
     planner.default_mounts(spec);
     for mount in &spec.mounts {
         planner.mount(mount);
@@ -218,7 +227,7 @@ pub(crate) fn plan(spec: &Spec, facts: Facts) -> Vec<SetupOp> {
     if spec.network == Network::None {
         ops.push(SetupOp::Loopback);
     }
-    ops.push(open_root(&spec.root, facts));
+    ops.push(open_root(spec, facts));
     ops.extend(planner.sources.into_iter().map(SetupOp::OpenSource));
     ops.push(stage(&spec.root));
     ops.extend(planner.mounts);
@@ -232,15 +241,17 @@ pub(crate) fn plan(spec: &Spec, facts: Facts) -> Vec<SetupOp> {
     ops
 }
 
-fn open_root(root: &Root, facts: Facts) -> SetupOp {
-    match root {
+fn open_root(spec: &Spec, facts: Facts) -> SetupOp {
+    let devices = spec.security == Security::Insecure;
+    match &spec.root {
         Root::Overlay { lowers, upper, work } => {
             let writes = Some((Bytes::from(upper), Bytes::from(work)));
             let tree = layers(lowers.iter().map(Bytes::from).collect(), writes, facts);
-            SetupOp::OpenRoot { tree, read_only_below: false }
+            SetupOp::OpenRoot { tree, read_only_below: false, devices }
         }
         Root::Directory { path, read_only } => {
-            SetupOp::OpenRoot { tree: Tree::Bind(Bytes::from(path)), read_only_below: *read_only }
+            let tree = Tree::Bind(Bytes::from(path));
+            SetupOp::OpenRoot { tree, read_only_below: *read_only, devices }
         }
     }
 }
@@ -271,6 +282,8 @@ fn layers(lowers: Vec<Bytes>, writes: Option<(Bytes, Bytes)>, facts: Facts) -> T
 /// Collects mounts and the host sources that they need.
 struct Planner {
     facts: Facts,
+    /// Whether device nodes outside of `/dev` can be opened.
+    devices: bool,
     sources: Vec<Tree>,
     mounts: Vec<SetupOp>,
 }
@@ -283,11 +296,11 @@ impl Planner {
 
     fn mount(&mut self, mount: &Mount) {
         let target = Bytes::from(&mount.target);
-        let read_only = mount.read_only;
+        let (read_only, devices) = (mount.read_only, self.devices);
         let op = match &mount.kind {
             MountKind::Bind { source } => {
                 let source = self.source(Tree::Bind(Bytes::from(source)));
-                SetupOp::Attach { source, subpath: None, target, read_only }
+                SetupOp::Attach { source, subpath: None, target, read_only, devices }
             }
             MountKind::Layers { lowers, subpath, scratch } => {
                 let writes = scratch
@@ -297,7 +310,8 @@ impl Planner {
                 let read_only = read_only || writes.is_none();
                 let lowers = lowers.iter().map(Bytes::from).collect();
                 let source = self.source(layers(lowers, writes, self.facts));
-                SetupOp::Attach { source, subpath: Some(Bytes::from(subpath)), target, read_only }
+                let subpath = Some(Bytes::from(subpath));
+                SetupOp::Attach { source, subpath, target, read_only, devices }
             }
             MountKind::Tmpfs { size, mode } => {
                 SetupOp::Filesystem(Filesystem { target, read_only, ..tmpfs(*size, *mode) })
@@ -332,7 +346,7 @@ impl Planner {
 
     fn devices(&mut self, shm_size: u64) {
         let dev = Filesystem { target: Bytes::from("/dev"), ..tmpfs(Some(DEV_SIZE_BYTES), 0o755) };
-        self.filesystem(Filesystem { devices: true, executable: true, set_ids: false, ..dev });
+        self.filesystem(Filesystem { set_ids: false, ..dev });
         for (name, major, minor) in DEVICES {
             let op = if self.facts.device_nodes {
                 SetupOp::DeviceNode { name: Bytes::from(name), major, minor }
@@ -367,7 +381,9 @@ impl Planner {
         if self.facts.user_namespace && network == Network::Host {
             let source = self.source(Tree::Bind(Bytes::from("/sys")));
             let target = Bytes::from("/sys");
-            self.mounts.push(SetupOp::Attach { source, subpath: None, target, read_only: true });
+            let (read_only, devices) = (true, false);
+            let op = SetupOp::Attach { source, subpath: None, target, read_only, devices };
+            self.mounts.push(op);
             return;
         }
         self.filesystem(Filesystem { read_only, optional: true, ..plain("sysfs", "/sys") });

@@ -114,6 +114,9 @@ fn check(spec: &Spec) -> Result<(), RunError> {
     if spec.mounts.iter().any(|mount| mount.target.is_relative()) {
         return reason("a mount target is not absolute");
     }
+    if spec.mounts.iter().any(|mount| mount.target.file_name().is_none()) {
+        return reason("a mount target is the root or ends in `..`");
+    }
     Ok(())
 }
 

@@ -74,14 +74,18 @@ impl Setup {
                 rustix::system::sethostname(name.as_slice()).map_err(at(Action::Hostname, name))
             }
             SetupOp::Loopback => net::loopback_up().map_err(plain(Action::Loopback)),
-            SetupOp::OpenRoot { tree, read_only_below } => self.open_root(tree, *read_only_below),
+            SetupOp::OpenRoot { tree, read_only_below, devices } => {
+                self.open_root(tree, *read_only_below, *devices)
+            }
             SetupOp::OpenSource(tree) => {
                 self.sources.push(Some(tree::open(tree)?));
                 Ok(())
             }
             SetupOp::Stage { over } => self.make_stage(over),
-            SetupOp::Attach { source, subpath, target, read_only } => {
-                self.attach(*source, subpath.as_ref(), target, *read_only)
+            SetupOp::Attach { source, subpath, target, read_only, devices } => {
+                let mut attributes = if *devices { 0 } else { MOUNT_ATTR_NODEV };
+                attributes |= if *read_only { MOUNT_ATTR_RDONLY } else { 0 };
+                self.attach(*source, subpath.as_ref(), target, attributes)
             }
             SetupOp::File(file) => self.small_file(file),
             SetupOp::Filesystem(filesystem) => self.filesystem(filesystem),
@@ -103,8 +107,17 @@ impl Setup {
         }
     }
 
-    fn open_root(&mut self, tree: &Tree, read_only_below: bool) -> Result<(), SetupError> {
+    fn open_root(
+        &mut self,
+        tree: &Tree,
+        read_only_below: bool,
+        devices: bool,
+    ) -> Result<(), SetupError> {
         let root = tree::open(tree)?;
+        if !devices {
+            let attr = MountAttr::setting(MOUNT_ATTR_NODEV);
+            set_attr(root.as_fd(), &attr, Reach::Tree).map_err(plain(Action::ReadOnly))?;
+        }
         if read_only_below {
             let error = plain(Action::ReadOnly);
             let set = MountAttr::setting(MOUNT_ATTR_RDONLY);
@@ -154,14 +167,14 @@ impl Setup {
         source: usize,
         subpath: Option<&Bytes>,
         target: &Bytes,
-        read_only: bool,
+        attributes: u64,
     ) -> Result<(), SetupError> {
         let mut tree = self.take_source(source)?;
         if let Some(subpath) = subpath.filter(|path| !is_top(path)) {
             tree = self.part_of(&tree, subpath)?;
         }
-        if read_only {
-            let attr = MountAttr::setting(MOUNT_ATTR_RDONLY);
+        if attributes != 0 {
+            let attr = MountAttr::setting(attributes);
             set_attr(tree.as_fd(), &attr, Reach::Tree).map_err(at(Action::ReadOnly, target))?;
         }
         self.mount_at(tree.as_fd(), target)
@@ -237,17 +250,12 @@ impl Setup {
         let dev = find(self.root()?, "/dev".as_ref()).map_err(plain(Action::Device))?;
         match op {
             SetupOp::DeviceNode { name, major, minor } => {
-                let (kind, mode) = (FileType::CharacterDevice, Mode::from(0o666));
-                mknodat(&dev, name.as_path(), kind, mode, makedev(*major, *minor))
-                    .map_err(at(Action::Device, name))
+                let node = self.device_node(*major, *minor).map_err(at(Action::Device, name))?;
+                mount_device(dev.as_fd(), node.as_fd(), name)
             }
             SetupOp::DeviceBind { name, source } => {
-                let error = at(Action::Device, name);
-                let (kind, mode) = (FileType::RegularFile, Mode::from(0o644));
-                mknodat(&dev, name.as_path(), kind, mode, 0).map_err(&error)?;
-                let tree = self.take_source(*source)?;
-                let place = find(dev.as_fd(), name.as_path()).map_err(&error)?;
-                attach_to(tree.as_fd(), place.as_fd()).map_err(&error)
+                let node = self.take_source(*source)?;
+                mount_device(dev.as_fd(), node.as_fd(), name)
             }
             SetupOp::DeviceLink { name, to } => {
                 symlinkat(to.as_path(), &dev, name.as_path()).map_err(at(Action::Device, name))
@@ -257,6 +265,18 @@ impl Setup {
             }
             _ => Err(out_of_order()),
         }
+    }
+
+    /// A node on the stage, as a mount of its own in which it can be opened.
+    fn device_node(&mut self, major: u32, minor: u32) -> Result<OwnedFd, Errno> {
+        let name = self.next_staged("node");
+        let stage = self.stage.as_ref().ok_or(Errno::PROTO)?;
+        let (kind, mode) = (FileType::CharacterDevice, Mode::from(0o666));
+        mknodat(stage, &name, kind, mode, makedev(major, minor))?;
+        let node = openat(stage, &name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let tree = clone_mount(node.as_fd())?;
+        set_attr(tree.as_fd(), &MountAttr::clearing(MOUNT_ATTR_NODEV), Reach::Mount)?;
+        Ok(tree)
     }
 
     fn mask(&mut self, path: &Bytes) -> Result<(), SetupError> {
@@ -328,6 +348,14 @@ impl Setup {
         self.stage = None;
         chdir(c"/").map_err(&error)
     }
+}
+
+fn mount_device(dev: BorrowedFd<'_>, node: BorrowedFd<'_>, name: &Bytes) -> Result<(), SetupError> {
+    let error = at(Action::Device, name);
+    let (kind, mode) = (FileType::RegularFile, Mode::from(0o644));
+    mknodat(dev, name.as_path(), kind, mode, 0).map_err(&error)?;
+    let place = find(dev, name.as_path()).map_err(&error)?;
+    attach_to(node, place.as_fd()).map_err(&error)
 }
 
 fn make_filesystem(filesystem: &Filesystem) -> Result<OwnedFd, Errno> {

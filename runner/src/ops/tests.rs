@@ -161,3 +161,23 @@ fn operations_survive_the_trip() {
     let text = serde_json::to_string(&ops).unwrap();
     assert_eq!(serde_json::from_str::<Vec<SetupOp>>(&text).unwrap(), ops);
 }
+
+#[test]
+fn device_nodes_work_only_where_nobody_can_make_them() {
+    let mut spec = spec(&["/a"]);
+    let kind = MountKind::Bind { source: "/cache".into() };
+    spec.mounts.push(Mount { target: "/c".into(), read_only: false, kind });
+    for facts in [ROOT_HOST, USER_HOST] {
+        for op in plan(&spec, facts) {
+            match op {
+                SetupOp::OpenRoot { devices, .. } | SetupOp::Attach { devices, .. } => {
+                    assert!(!devices);
+                }
+                SetupOp::Filesystem(fs) => {
+                    assert_eq!(fs.devices, fs.kind == Bytes::from("devpts"), "{fs:?}");
+                }
+                _ => {}
+            }
+        }
+    }
+}

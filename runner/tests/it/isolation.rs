@@ -1,9 +1,9 @@
 //! What the program cannot see or change.
 
-use lapstrake_runner::{Check, Exit, Network, Root, Rung, probe};
+use lapstrake_runner::{Check, Exit, Mount, MountKind, Network, Root, Rung, probe};
 
 use crate::Case;
-use crate::world::World;
+use crate::world::{World, bind};
 
 pub(crate) const CASES: &[Case] = &[
     ("processes_of_the_host_are_invisible", processes_of_the_host_are_invisible),
@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     ("masked_and_read_only_paths", masked_and_read_only_paths),
     ("devices", devices),
     ("refused_calls", refused_calls),
+    ("made_device_nodes_cannot_be_opened", made_device_nodes_cannot_be_opened),
     ("pid_1_cannot_be_looked_into", pid_1_cannot_be_looked_into),
     ("own_program_file_cannot_be_written", own_program_file_cannot_be_written),
     ("mounts_of_the_host_are_gone", mounts_of_the_host_are_gone),
@@ -66,6 +67,19 @@ fn refused_calls(world: &World) {
     let ran = world.run(&world.program(&["/bin/busybox", "unshare", "-U", "/bin/true"]));
     assert_eq!(ran.exit, Exit::Code(1), "{ran:?}");
     assert!(ran.err.contains("Operation not permitted"), "{ran:?}");
+}
+
+fn made_device_nodes_cannot_be_opened(world: &World) {
+    // As an ordinary user mknod is refused already; as root the node is there and does not open.
+    let script = "for d in / /dev /dev/shm /t /w; do
+            /bin/busybox mknod $d/node c 1 5 2>/dev/null
+            dd if=$d/node of=/dev/null bs=1 count=1 2>/dev/null && echo opened $d
+        done; dd if=/dev/zero bs=1 count=1 2>/dev/null | wc -c";
+    let mut spec = world.script(script);
+    let kind = MountKind::Tmpfs { size: None, mode: 0o755 };
+    let tmpfs = Mount { target: "/t".into(), read_only: false, kind };
+    spec.mounts = vec![tmpfs, bind(world.layer("cache", &[]), "/w", false)];
+    assert_eq!(world.out(&spec), "1\n");
 }
 
 fn pid_1_cannot_be_looked_into(world: &World) {
