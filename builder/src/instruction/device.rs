@@ -1,6 +1,6 @@
 //! RUN `--device=name[,required]`.
 
-use super::mount::{csv_fields, parse_bool};
+use super::value::{csv_fields, parse_bool};
 
 /// A device that a step asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,6 +23,7 @@ mod run;
 pub mod signal;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use crate::source::Span;
 pub use crate::syntax::{Ast, Comment, Directive, Directives, Escape, Heredoc};

@@ -1,0 +1,86 @@
+//! Values within flags, read as the reference's libraries read them: numbers, truth, sizes, and
+//! lines of comma-separated values.
+
+/// An unsigned number without a sign, as Go's ParseUint reads it.
+pub(super) fn number(value: &str, radix: u32) -> Option<u32> {
+    if value.starts_with('+') { None } else { u32::from_str_radix(value, radix).ok() }
+}
+
+/// A truth value as Go's ParseBool reads it.
+pub(super) fn parse_bool(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A size such as `64m`, `1.5 GiB` or `100`, in bytes, with binary units.
+pub(super) fn parse_size(value: &str) -> Option<u64> {
+    let last_digit = value.rfind(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' '))?;
+    let (number, unit) = value.split_at(last_digit + 1);
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let size: f64 = number.parse().ok().filter(|_| !number.starts_with('+'))?;
+    if !size.is_finite() || size < 0.0 {
+        return None;
+    }
+    let unit = unit.to_ascii_lowercase();
+    let shift = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" if !unit.starts_with('i') => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    #[expect(clippy::cast_sign_loss, reason = "negative sizes were refused above")]
+    let bytes =
+        (size * f64::from(1_u32 << (shift % 30)) * f64::from(1_u32 << (shift / 30 * 30))) as u64;
+    Some(bytes)
+}
+
+/// The fields of one line of comma-separated values with RFC 4180 quoting.
+pub(super) fn csv_fields(text: &str) -> Result<Vec<String>, &'static str> {
+    if text.is_empty() {
+        return Err("EOF");
+    }
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let (field, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted_field(quoted)?
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            if rest[..end].contains('"') {
+                return Err("bare \" in non-quoted-field");
+            }
+            (rest[..end].to_owned(), &rest[end..])
+        };
+        fields.push(field);
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None if after.is_empty() => return Ok(fields),
+            None => return Err("extraneous or missing \" in quoted-field"),
+        }
+    }
+}
+
+/// A field after its opening quote, and what follows the closing one.
+fn quoted_field(text: &str) -> Result<(String, &str), &'static str> {
+    let mut field = String::new();
+    let mut rest = text;
+    loop {
+        let Some((before, after)) = rest.split_once('"') else {
+            return Err("extraneous or missing \" in quoted-field");
+        };
+        field.push_str(before);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                field.push('"');
+                rest = after;
+            }
+            None => return Ok((field, after)),
+        }
+    }
+}
