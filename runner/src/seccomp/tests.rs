@@ -55,6 +55,20 @@ fn every_listed_call_is_refused() {
 }
 
 #[test]
+fn nothing_else_is_refused() {
+    for number in 0..1000 {
+        let expected = if NATIVE.refused.contains(&number) {
+            EPERM
+        } else if NATIVE.missing.contains(&number) {
+            ENOSYS
+        } else {
+            ALLOW
+        };
+        assert_eq!(native(number, [0, 0]), expected, "{number}");
+    }
+}
+
+#[test]
 fn threads_pass_and_namespaces_do_not() {
     let thread = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as u32;
     assert_eq!(native(libc::SYS_clone, [thread, 0]), ALLOW);
