@@ -1,0 +1,189 @@
+//! The flags of `lap build`, as typed. Names and meanings are docker's.
+
+use crate::args::RegistryArgs;
+use crate::values;
+use lapstrake_runner::Ulimit;
+use std::path::PathBuf;
+
+/// What `lap build --help` ends with.
+const AFTER_HELP: &str = "\
+Examples:
+  lap build -t app:1 .                                    ./Dockerfile, files from here
+  lap build -f docker/app.df --target test .              another file, one of its stages
+  lap build --build-arg VERSION=2 --build-arg TOKEN .     a value, and one from the environment
+  lap build --secret id=npm,src=$HOME/.npmrc .            for RUN --mount=type=secret,id=npm
+  lap build --build-context src=../src .                  for COPY --from=src
+  lap build -o type=oci,dest=app.tar .                    an OCI archive
+  lap build -o type=local,dest=out --target files .       the files themselves
+  lap build -t registry.example/app:1 --push .            into a registry
+  echo 'FROM busybox' | lap build -                       no context at all
+
+The image is put into the store in any case, under every -t name. Progress goes to standard error,
+one line per event; with -q there is none, and standard output is the image's id.
+
+Outputs (-o): type=oci|docker|tar|local|image|registry with dest=, compression=gzip|zstd|uncompressed,
+compression-level=, tar=false (oci: a directory), name=, push=true.";
+
+/// Build an image from a Dockerfile
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP, next_help_heading = "Input")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that docker has")]
+pub(crate) struct Args {
+    /// The directory that COPY and ADD take files from; `-` reads a Dockerfile from standard input
+    /// and has no files
+    #[arg(value_name = "PATH")]
+    pub(super) context: String,
+
+    /// The Dockerfile, seen from here or else from PATH; `-` is standard input [default:
+    /// PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Set a variable that the Dockerfile declares with ARG; without =VALUE it is taken from the
+    /// environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(super) build_arg: Vec<String>,
+    /// Another source of files or base images for FROM and --from: a directory, or
+    /// docker-image://NAME
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub(super) build_context: Vec<String>,
+    /// Give a secret to steps that mount it: id=ID with src=FILE or env=VARIABLE
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub(super) secret: Vec<String>,
+    /// Give an SSH agent's socket to steps that mount it [default socket: $SSH_AUTH_SOCK]
+    #[arg(long, value_name = "ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default", require_equals = false)]
+    pub(super) ssh: Vec<String>,
+    /// Stop after this stage
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// Build for this platform [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    pub(super) platform: Vec<String>,
+
+    /// Name the image; may be given several times
+    #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Output")]
+    pub(super) tag: Vec<String>,
+    /// Where the result goes beside the store: type=TYPE,dest=PATH,…, or just a directory
+    #[arg(short, long, value_name = "type=TYPE[,KEY=VALUE…]", help_heading = "Output")]
+    pub(super) output: Vec<String>,
+    /// Push every -t name to its registry
+    #[arg(long, help_heading = "Output")]
+    pub(super) push: bool,
+    /// Keep the image in the store, which happens in any case
+    #[arg(long, help_heading = "Output")]
+    pub(super) load: bool,
+    /// Add a label to the image
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::key_value, help_heading = "Output")]
+    pub(super) label: Vec<(String, String)>,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) iidfile: Option<PathBuf>,
+    /// Write digests and names as JSON to this file
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) metadata_file: Option<PathBuf>,
+    /// How progress is shown [default: $BUILDKIT_PROGRESS, else auto]
+    #[arg(long, value_name = "HOW", value_enum, help_heading = "Output")]
+    pub(super) progress: Option<ProgressMode>,
+    /// Show no progress; print the image's id
+    #[arg(short, long, help_heading = "Output")]
+    pub(super) quiet: bool,
+
+    /// Use no earlier result
+    #[arg(long, help_heading = "Cache")]
+    pub(super) no_cache: bool,
+    /// Use no earlier result in these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache")]
+    pub(super) no_cache_filter: Vec<String>,
+    /// Ask registries for newer base images
+    #[arg(long, help_heading = "Cache")]
+    pub(super) pull: bool,
+
+    #[command(flatten)]
+    pub(super) steps: StepArgs,
+    #[command(flatten)]
+    pub(super) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(super) foreign: ForeignArgs,
+}
+
+/// The surroundings of RUN.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Steps")]
+pub(super) struct StepArgs {
+    /// The network of steps that name none
+    #[arg(
+        long,
+        value_name = "default|none|host",
+        default_value = "default",
+        hide_default_value = true
+    )]
+    pub(super) network: String,
+    /// Allow what steps may not do otherwise: network.host, security.insecure
+    #[arg(long, value_name = "RIGHT", value_delimiter = ',')]
+    pub(super) allow: Vec<String>,
+    /// Add a line to /etc/hosts
+    #[arg(long, value_name = "NAME:IP", value_parser = values::extra_host)]
+    pub(super) add_host: Vec<(String, String)>,
+    /// Set a resource limit
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit)]
+    pub(super) ulimit: Vec<Ulimit>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES", value_parser = values::size_bytes)]
+    pub(super) shm_size: Option<u64>,
+    /// How many steps may run at once [default: as many as there are processors]
+    #[arg(long, short = 'j', value_name = "N")]
+    pub(super) jobs: Option<usize>,
+}
+
+/// Flags of docker that fingers and scripts know. What they ask for happens anyway, or is refused
+/// with a reason; nothing is silently ignored that would change the result.
+#[derive(Debug, clap::Args)]
+pub(super) struct ForeignArgs {
+    /// Nothing is ever left behind, so whether to remove it is no question.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) rm: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) force_rm: bool,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) provenance: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) sbom: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) attest: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(super) annotation: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(super) cache_from: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(super) cache_to: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(super) builder: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) squash: bool,
+    #[arg(long, hide = true)]
+    pub(super) check: bool,
+    #[arg(long, hide = true)]
+    pub(super) call: Option<String>,
+    #[arg(long, short = 'm', hide = true)]
+    pub(super) memory: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) cgroup_parent: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) isolation: Option<String>,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// What suits standard error.
+    Auto,
+    /// Lines.
+    Plain,
+    /// A live view on a terminal; lines for now.
+    Tty,
+    /// Nothing but errors; the image's id on standard output.
+    Quiet,
+    /// Nothing but errors.
+    None,
+    /// A JSON object for each event.
+    Rawjson,
+}

@@ -1,0 +1,144 @@
+//! The outputs of a build: archives, layouts, plain files, registries.
+//!
+//! A file is complete under its name or is not there at all (`output_file`).
+
+mod local;
+
+use super::Wanted;
+use super::outputs::{Codec, CompressionChoice, Dest, Output};
+use crate::args::RegistryArgs;
+use crate::error::{CommandError, Kind};
+use crate::output_file::OutputFile;
+use crate::session::Session;
+use crate::ui::terminal::note;
+use crate::wiring::{self, TransferLines};
+use lapstrake_layerstore::archive::Epoch;
+use lapstrake_layerstore::compress::{self, Compression};
+use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::store::{ImageRecord, ManifestOptions};
+use lapstrake_layerstore::transfer::{self, NamedImages, SaveOptions};
+use lapstrake_layerstore::view::View;
+use std::io::{self, IsTerminal, Write};
+
+/// How much is collected before standard output is written.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Writes one output.
+pub(super) fn write(
+    session: &Session,
+    image: &mut ImageRecord,
+    output: &Output,
+    wanted: &Wanted,
+    epoch: Option<i64>,
+) -> Result<(), CommandError> {
+    let store = &session.store;
+    match output {
+        Output::OciArchive { dest, compression, names } => {
+            let options = SaveOptions::new(codec(*compression));
+            to_file(dest, |out| {
+                Ok(transfer::save_oci(store, &named(image, names, wanted), out, &options)?)
+            })?;
+            record_manifest(session, image, codec(*compression), wanted)
+        }
+        Output::OciDirectory { dest, compression, names } => {
+            let options = SaveOptions::new(codec(*compression));
+            transfer::save_oci_dir(store, &named(image, names, wanted), dest, &options)?;
+            record_manifest(session, image, codec(*compression), wanted)
+        }
+        Output::DockerArchive { dest, names } => to_file(dest, |out| {
+            Ok(transfer::save_docker(store, &named(image, names, wanted), out)?)
+        }),
+        Output::Tar { dest } => {
+            let view = View::new(store.image_layers(image)?)?;
+            to_file(dest, |out| {
+                Ok(transfer::export_rootfs_at(store, &view, out, epoch.map(Epoch::Set))?)
+            })
+        }
+        Output::Local { dest } => local::write(session, image, dest, epoch),
+        // The image is in the store, and pushes come last.
+        Output::Image { .. } => Ok(()),
+    }
+}
+
+/// Pushes every name of the image.
+pub(super) fn push(
+    session: &Session,
+    registry: &RegistryArgs,
+    image: &mut ImageRecord,
+    wanted: &Wanted,
+) -> Result<(), CommandError> {
+    let client = wiring::client(&session.settings, registry)?;
+    let choice = wanted.outputs.iter().find_map(|output| match output {
+        Output::Image { compression, push: true, .. } => Some(*compression),
+        _ => None,
+    });
+    let compression = codec(choice.unwrap_or_default());
+    for name in &wanted.tags {
+        let digest =
+            client.push(&session.store, image, name, compression, &TransferLines::default())?;
+        note(&format!("pushed {}@{digest}", name.familiar()));
+    }
+    record_manifest(session, image, compression, wanted)
+}
+
+/// Remembers the manifest that the image was exported with.
+fn record_manifest(
+    session: &Session,
+    image: &mut ImageRecord,
+    compression: Compression,
+    wanted: &Wanted,
+) -> Result<(), CommandError> {
+    let (_, descriptor) = session.store.manifest(image, &ManifestOptions::new(compression))?;
+    *image = image.clone().with_manifest(descriptor);
+    for name in &wanted.tags {
+        session.store.tag(name, image)?;
+    }
+    Ok(())
+}
+
+/// The image under the output's own names, else under those of the build, else without one.
+fn named(image: &ImageRecord, own: &[Reference], wanted: &Wanted) -> NamedImages {
+    let names = if own.is_empty() { &wanted.tags } else { own };
+    if names.is_empty() {
+        return vec![(None, image.clone())];
+    }
+    names.iter().map(|name| (Some(name.clone()), image.clone())).collect()
+}
+
+fn codec(choice: CompressionChoice) -> Compression {
+    let codec = match choice.codec {
+        None | Some(Codec::Gzip) => compress::Codec::Gzip,
+        Some(Codec::Zstd) => compress::Codec::Zstd,
+        Some(Codec::Uncompressed) => compress::Codec::None,
+    };
+    Compression { codec, level: choice.level, force: false }
+}
+
+/// Hands a writer for `dest` to `write`, and gives the file its name when it succeeded.
+pub(crate) fn to_file(
+    dest: &Dest,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    match dest {
+        Dest::File(path) => {
+            let mut file = OutputFile::create(path)?;
+            write(&mut file)?;
+            file.finish()
+        }
+        Dest::Stdout => {
+            let stdout = io::stdout();
+            if stdout.is_terminal() {
+                return Err(CommandError::usage("an archive cannot be shown on a terminal")
+                    .hint("name a file, or send standard output to one"));
+            }
+            let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, stdout.lock());
+            write(&mut out)?;
+            out.flush().map_err(CommandError::from_stdout)
+        }
+    }
+}
+
+/// An output error about a path.
+fn failed(path: &std::path::Path, error: &io::Error) -> CommandError {
+    CommandError::io(Kind::Host, format!("cannot write {}", path.display()), error)
+}

@@ -1,0 +1,57 @@
+//! Flags that docker has and `lap` does not: each is answered, none is ignored.
+
+use super::args::ForeignArgs;
+use crate::error::CommandError;
+
+/// Refuses what is asked for and would not happen.
+pub(super) fn check(args: &ForeignArgs) -> Result<(), CommandError> {
+    let wanted = |text: &Option<String>| {
+        text.as_deref().is_some_and(|text| !matches!(text, "false" | "0" | "disabled=true"))
+    };
+    let refused: [(bool, &str, &str); 12] = [
+        (wanted(&args.provenance), "--provenance", "attestations are not made yet"),
+        (wanted(&args.sbom), "--sbom", "attestations are not made yet"),
+        (!args.attest.is_empty(), "--attest", "attestations are not made yet"),
+        (
+            !args.annotation.is_empty(),
+            "--annotation",
+            "annotations are not written yet; --label is",
+        ),
+        (
+            !args.cache_from.is_empty(),
+            "--cache-from",
+            "the cache is the store itself; sharing it is not there yet",
+        ),
+        (
+            !args.cache_to.is_empty(),
+            "--cache-to",
+            "the cache is the store itself; sharing it is not there yet",
+        ),
+        (args.squash, "--squash", "layers are kept as the Dockerfile makes them"),
+        (args.check, "--check", "checking without building is not there yet"),
+        (
+            args.call.as_deref().is_some_and(|call| call != "build"),
+            "--call",
+            "checking without building is not there yet",
+        ),
+        (
+            args.memory.is_some(),
+            "--memory",
+            "steps have no memory limit of their own yet; use --ulimit",
+        ),
+        (
+            args.cgroup_parent.is_some(),
+            "--cgroup-parent",
+            "steps stay in the control group of lap itself",
+        ),
+        (
+            args.isolation.is_some() || args.builder.is_some(),
+            "--isolation and --builder",
+            "there is one builder, which takes the best rung this machine allows; see lap doctor",
+        ),
+    ];
+    match refused.iter().find(|(given, _, _)| *given) {
+        Some((_, flag, why)) => Err(CommandError::usage(format!("{flag} is not supported: {why}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,342 @@
+//! From flags to build options: the Dockerfile, contexts, arguments, secrets, sockets.
+
+use crate::error::{CommandError, Kind};
+use crate::settings::{Settings, named_variable};
+use crate::values;
+use lapstrake_builder::options::{ContextSource, NamedContext};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// No Dockerfile is larger; what is, is a mistake (the context's archive, a binary).
+const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
+/// An ignore file that is larger would take longer to match than the files it hides.
+const IGNORE_BYTES_MAX: u64 = 4 << 20;
+/// BuildKit's own limit of a secret.
+const SECRET_BYTES_MAX: u64 = 500 << 10;
+
+/// The Dockerfile, where its files come from, and its own ignore file.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    pub(super) dockerfile: Vec<u8>,
+    pub(super) name: String,
+    pub(super) context: ContextSource,
+    pub(super) ignore_file: Option<(String, Vec<u8>)>,
+}
+
+/// Reads what `PATH` and `-f` name.
+pub(super) fn read(context: &str, file: Option<&Path>) -> Result<Inputs, CommandError> {
+    let from_stdin = file == Some(Path::new("-"));
+    if context == "-" {
+        if file.is_some() {
+            return Err(CommandError::usage("-f cannot be used with the context `-`")
+                .hint("`lap build -` reads the Dockerfile itself from standard input"));
+        }
+        return stdin_dockerfile(ContextSource::Empty);
+    }
+    let directory = directory(context)?;
+    if from_stdin {
+        return stdin_dockerfile(ContextSource::Directory(directory));
+    }
+    let path = match file {
+        Some(file) => named_dockerfile(file, &directory)?,
+        None => default_dockerfile(&directory)?,
+    };
+    let dockerfile = read_bounded(&path, DOCKERFILE_BYTES_MAX)?;
+    let ignore = suffixed(&path, ".dockerignore");
+    let ignore_file = if ignore.is_file() {
+        Some((ignore.display().to_string(), read_bounded(&ignore, IGNORE_BYTES_MAX)?))
+    } else {
+        None
+    };
+    let name = path.strip_prefix("./").unwrap_or(&path).display().to_string();
+    Ok(Inputs { dockerfile, name, context: ContextSource::Directory(directory), ignore_file })
+}
+
+fn stdin_dockerfile(context: ContextSource) -> Result<Inputs, CommandError> {
+    let failed =
+        |error: io::Error| CommandError::io(Kind::Host, "cannot read standard input", &error);
+    let mut dockerfile = Vec::new();
+    io::stdin()
+        .lock()
+        .take(DOCKERFILE_BYTES_MAX + 1)
+        .read_to_end(&mut dockerfile)
+        .map_err(failed)?;
+    let too_large = dockerfile.len() as u64 > DOCKERFILE_BYTES_MAX;
+    if too_large || looks_like_archive(&dockerfile) {
+        return Err(CommandError::input("standard input is not a Dockerfile").hint(
+            "a context as an archive is not supported yet: unpack it and name the directory",
+        ));
+    }
+    Ok(Inputs { dockerfile, name: "Dockerfile".into(), context, ignore_file: None })
+}
+
+/// Whether it is a tar, or compressed: then someone sends a context the way docker takes it.
+fn looks_like_archive(bytes: &[u8]) -> bool {
+    let begins = |magic: &[u8]| bytes.starts_with(magic);
+    begins(&[0x1f, 0x8b])
+        || begins(b"BZh")
+        || begins(&[0xfd, b'7', b'z'])
+        || begins(&[0x28, 0xb5, 0x2f, 0xfd])
+        || bytes.get(257..262) == Some(b"ustar")
+}
+
+fn directory(context: &str) -> Result<PathBuf, CommandError> {
+    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    let path = Path::new(context);
+    if !path.exists()
+        && (remote.iter().any(|scheme| context.starts_with(scheme)) || context.contains(".git#"))
+    {
+        return Err(CommandError::usage(format!(
+            "remote contexts are not supported yet: {context}"
+        ))
+        .hint("clone or download it first and name the directory"));
+    }
+    let meta = path.metadata().map_err(|error| {
+        CommandError::io(Kind::Input, format!("cannot use {context} as the build context"), &error)
+    })?;
+    if !meta.is_dir() {
+        return Err(CommandError::input(format!("the build context {context} is not a directory"))
+            .hint("to name a Dockerfile use -f FILE"));
+    }
+    Ok(path.to_owned())
+}
+
+/// `-f`: seen from the working directory as docker does, else from the context as BuildKit's own
+/// clients do.
+fn named_dockerfile(file: &Path, directory: &Path) -> Result<PathBuf, CommandError> {
+    let below = directory.join(file);
+    let found = [file, &below].into_iter().find(|path| path.exists()).map(Path::to_owned);
+    found.ok_or_else(|| {
+        CommandError::input(format!("there is no Dockerfile at {}", file.display())).cause(format!(
+            "neither {} nor {} is there",
+            file.display(),
+            below.display()
+        ))
+    })
+}
+
+fn default_dockerfile(directory: &Path) -> Result<PathBuf, CommandError> {
+    let names = ["Dockerfile", "dockerfile"].map(|name| directory.join(name));
+    if let Some(path) = names.iter().find(|path| path.exists()) {
+        return Ok(path.clone());
+    }
+    let missing = CommandError::input(format!("there is no Dockerfile in {}", directory.display()));
+    let other = directory.join("Containerfile");
+    Err(if other.exists() {
+        missing.hint(format!("there is a Containerfile; name it with -f {}", other.display()))
+    } else {
+        missing.hint("name it with -f FILE, or give the directory that it is in")
+    })
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
+    let failed = |error: io::Error| CommandError::from_open(path, &error);
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(CommandError::input(format!("{} is a directory", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(CommandError::input(format!(
+            "{} is larger than the limit of {limit} bytes",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}
+
+/// `--build-arg NAME=VALUE`, or `NAME` for the value in the environment; a name that is not set
+/// there is as if it had not been given.
+pub(super) fn build_args(given: &[String]) -> Result<Vec<(String, String)>, CommandError> {
+    let mut all = Vec::new();
+    for text in given {
+        match text.split_once('=') {
+            Some(("", _)) => {
+                return Err(CommandError::usage(format!("--build-arg {text} has no name")));
+            }
+            Some((name, value)) => all.push((name.to_owned(), value.to_owned())),
+            None => {
+                let value = named_variable(text).map(|value| value.to_string_lossy().into_owned());
+                all.extend(value.map(|value| (text.clone(), value)));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// `--build-context NAME=SOURCE`.
+pub(super) fn named_contexts(
+    given: &[String],
+) -> Result<BTreeMap<String, NamedContext>, CommandError> {
+    let mut all = BTreeMap::new();
+    for text in given {
+        let bad = |why: &str| CommandError::usage(format!("--build-context {text}: {why}"));
+        let (name, source) = text.split_once('=').ok_or_else(|| bad("write it as NAME=SOURCE"))?;
+        if name.is_empty() || source.is_empty() {
+            return Err(bad("write it as NAME=SOURCE"));
+        }
+        let context = match source.split_once("://") {
+            Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
+            Some((scheme, _)) => {
+                return Err(bad(&format!(
+                    "{scheme}:// is not supported yet; a directory or docker-image:// is"
+                )));
+            }
+            None if Path::new(source).is_dir() => NamedContext::Directory(source.into()),
+            None => {
+                return Err(CommandError::input(format!(
+                    "--build-context {name}: {source} is not a directory"
+                )));
+            }
+        };
+        all.insert(name.to_owned(), context);
+    }
+    Ok(all)
+}
+
+/// `--secret id=ID,src=FILE`, `id=ID,env=NAME`, or `id=ID`: the variable of that name, else the file.
+pub(super) fn secrets(given: &[String]) -> Result<BTreeMap<String, Vec<u8>>, CommandError> {
+    let mut all = BTreeMap::new();
+    for text in given {
+        let (id, value) = secret(text)?;
+        if all.insert(id.clone(), value).is_some() {
+            return Err(CommandError::usage(format!("--secret: the id {id} is given twice")));
+        }
+    }
+    Ok(all)
+}
+
+fn secret(text: &str) -> Result<(String, Vec<u8>), CommandError> {
+    let bad = |why: &str| CommandError::usage(format!("--secret {text}: {why}"));
+    let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
+    for field in values::fields("--secret", text)? {
+        let value = field.value.ok_or_else(|| bad("every field is KEY=VALUE"))?;
+        match field.key.as_str() {
+            "id" => id = Some(value),
+            "src" | "source" => file = Some(PathBuf::from(value)),
+            "env" => variable = Some(value),
+            "type" if matches!(value.as_str(), "file" | "env") => kind = Some(value),
+            "type" => return Err(bad("the type is file or env")),
+            other => {
+                return Err(bad(&format!(
+                    "there is no key `{other}`; there are id, src, env and type"
+                )));
+            }
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| bad("it has no id"))?;
+    if kind.as_deref() == Some("env") && variable.is_none() {
+        // As docker has it, `src` names the variable then.
+        variable = Some(file.take().map_or_else(|| id.clone(), |name| name.display().to_string()));
+    }
+    let by_type = kind.as_deref() == Some("file");
+    let value = match (file, variable) {
+        (Some(_), Some(_)) => return Err(bad("src and env exclude each other")),
+        (Some(path), None) => read_bounded(&path, SECRET_BYTES_MAX)?,
+        (None, Some(name)) => environment_secret(&name)?,
+        (None, None) => match named_variable(&id).filter(|_| !by_type) {
+            Some(value) => value.into_vec(),
+            None => read_bounded(Path::new(&id), SECRET_BYTES_MAX)?,
+        },
+    };
+    Ok((id, value))
+}
+
+fn environment_secret(name: &str) -> Result<Vec<u8>, CommandError> {
+    let value = named_variable(name)
+        .ok_or_else(|| CommandError::input(format!("--secret: the variable {name} is not set")))?;
+    Ok(value.into_vec())
+}
+
+/// `--ssh ID=SOCKET`; without a socket, the user's agent.
+pub(super) fn ssh_sockets(
+    given: &[String],
+    settings: &Settings,
+) -> Result<BTreeMap<String, PathBuf>, CommandError> {
+    let mut all = BTreeMap::new();
+    for text in given {
+        let (id, socket) =
+            text.split_once('=').map_or((text.as_str(), None), |(id, socket)| (id, Some(socket)));
+        let agent = || settings.ssh_auth_sock.clone();
+        let socket = socket.map(PathBuf::from).or_else(agent).ok_or_else(|| {
+            CommandError::input(format!(
+                "--ssh {text}: no agent is running (SSH_AUTH_SOCK is not set)"
+            ))
+        })?;
+        let meta = socket.metadata().map_err(|error| CommandError::from_open(&socket, &error))?;
+        if !meta.file_type().is_socket() {
+            return Err(CommandError::input(format!("--ssh {id}: {} is not a socket", socket.display()))
+                .hint("keys are not read; add the key to an agent with ssh-add and give the agent's socket"));
+        }
+        all.insert(id.to_owned(), socket);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_from_the_command_line_or_the_environment() {
+        let given = ["A=1=2".to_owned(), "B=".into(), "LAP_TEST_IS_NOT_SET".into()];
+        let expected = [("A".to_owned(), "1=2".to_owned()), ("B".into(), String::new())];
+        assert_eq!(build_args(&given).unwrap(), expected);
+        assert!(build_args(&["=x".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_dockerfile_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = dir.path().to_str().unwrap();
+        assert_eq!(read(context, None).unwrap_err().exit(), crate::exit::Exit::INPUT);
+        std::fs::write(dir.path().join("dockerfile"), "FROM scratch\n").unwrap();
+        assert_eq!(read(context, None).unwrap().dockerfile, b"FROM scratch\n");
+        std::fs::write(dir.path().join("x.df"), "FROM a\n").unwrap();
+        std::fs::write(dir.path().join("x.df.dockerignore"), "*\n").unwrap();
+        let inputs = read(context, Some(Path::new("x.df"))).unwrap();
+        assert_eq!(
+            (inputs.dockerfile.as_slice(), inputs.ignore_file.unwrap().1.as_slice()),
+            (&b"FROM a\n"[..], &b"*\n"[..])
+        );
+        assert!(read(context, Some(Path::new("nope.df"))).is_err());
+        assert!(read(context, Some(dir.path())).is_err());
+    }
+
+    #[test]
+    fn secrets_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tok");
+        std::fs::write(&file, b"a\0b").unwrap();
+        let given = format!("id=tok,src={}", file.display());
+        assert_eq!(secrets(std::slice::from_ref(&given)).unwrap()["tok"], b"a\0b");
+        assert!(secrets(&[given.clone(), given]).is_err());
+        for bad in
+            ["tok", "src=x", "id=a,src=b,env=c", "id=a,what=b", "id=a,env=LAP_TEST_IS_NOT_SET"]
+        {
+            assert!(secrets(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn contexts_are_directories_or_images() {
+        let given = ["base=docker-image://busybox".to_owned(), "here=.".into()];
+        let all = named_contexts(&given).unwrap();
+        assert!(matches!(&all["base"], NamedContext::Image(name) if name == "busybox"));
+        assert!(matches!(&all["here"], NamedContext::Directory(_)));
+        for bad in ["x", "=.", "x=", "x=https://a", "x=/nowhere/at/all"] {
+            assert!(named_contexts(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+}

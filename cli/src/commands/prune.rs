@@ -1,0 +1,136 @@
+//! `lap prune`: frees what no name, no running build and no cached step needs.
+
+use crate::args::Format;
+use crate::error::CommandError;
+use crate::exit::Exit;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::ui::format;
+use crate::ui::terminal::{note, print, print_json};
+use crate::values;
+use lapstrake_layerstore::store::gc::{PruneOptions, PruneReport};
+use serde_json::json;
+
+/// What the help ends with.
+const AFTER_HELP: &str = "\
+Examples:
+  lap prune                       what nothing needs any more
+  lap prune --until 7d            and results of build steps that were not used for a week
+  lap prune --keep-storage 10g    and the oldest ones until the store has at most 10 GiB
+  lap prune --all                 and the whole build cache
+
+Images that have a name stay, and so does what a running build, pull or push uses. `lap du` shows
+who owns what.";
+
+/// Free what is no longer needed
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Drop the whole build cache and every cache mount, too
+    #[arg(short, long)]
+    all: bool,
+    /// Drop results of build steps that were not used for so long
+    #[arg(long, value_name = "DURATION", value_parser = values::duration_seconds)]
+    until: Option<u64>,
+    /// Drop the least recently used results until the store is no larger
+    #[arg(long, visible_alias = "max-used-space", value_name = "BYTES", value_parser = values::size_bytes)]
+    keep_storage: Option<u64>,
+    /// docker's way to write --until: until=DURATION
+    #[arg(long, value_name = "until=DURATION")]
+    filter: Vec<String>,
+    /// Do not ask, which never happens
+    #[arg(short, long)]
+    force: bool,
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Prunes and says what was freed.
+pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
+    let until = args.until.or(filtered(&args.filter)?);
+    let session = Session::open(settings)?;
+    let now = session.settings.now;
+    let until = until.map(|age| now.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX)));
+    let options = PruneOptions { all: args.all, until, keep_storage: args.keep_storage };
+    let report = session.store.prune(&options)?;
+    match args.format {
+        Format::Text => print(&text(&report))?,
+        Format::Json => print_json(&json!({
+            "layers": report.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "blobs": report.blobs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "packs": report.packs.len(),
+            "cache_records": report.cache_records,
+            "mounts": report.mounts,
+            "bytes": report.bytes,
+        }))?,
+    }
+    if report.live_leases > 0 {
+        note(&format!(
+            "{} at work kept what is in use",
+            format::count(report.live_leases, "other lap process")
+        ));
+    }
+    Ok(Exit::OK)
+}
+
+fn filtered(filters: &[String]) -> Result<Option<u64>, CommandError> {
+    let mut until = None;
+    for filter in filters {
+        match filter.split_once('=') {
+            Some(("until", age)) => {
+                until = Some(values::duration_seconds(age).map_err(CommandError::usage)?);
+            }
+            _ => {
+                return Err(CommandError::usage(format!(
+                    "there is no filter `{filter}`; there is until=DURATION"
+                )));
+            }
+        }
+    }
+    Ok(until)
+}
+
+fn text(report: &PruneReport) -> String {
+    let parts = [
+        (report.layers.len(), "layer"),
+        (report.blobs.len(), "blob"),
+        (report.packs.len(), "pack"),
+        (report.cache_records, "cache record"),
+        (report.mounts.len(), "cache mount"),
+        (report.work_areas, "unfinished piece of work"),
+    ];
+    let removed: Vec<String> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, noun)| format::count(*count, noun))
+        .collect();
+    let what = if removed.is_empty() {
+        "nothing to remove".to_owned()
+    } else {
+        format!("removed {}", removed.join(", "))
+    };
+    format!("{what}; {} freed\n", format::bytes(report.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_read_well() {
+        assert_eq!(text(&PruneReport::default()), "nothing to remove; 0 B freed\n");
+        let report =
+            PruneReport { cache_records: 2, work_areas: 1, bytes: 1000, ..PruneReport::default() };
+        assert_eq!(
+            text(&report),
+            "removed 2 cache records, 1 unfinished piece of work; 1.00 kB freed\n"
+        );
+    }
+
+    #[test]
+    fn docker_s_filter_is_understood() {
+        assert_eq!(filtered(&["until=1h".to_owned()]).unwrap(), Some(3600));
+        assert!(filtered(&["label=x".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,63 @@
+//! `lap pull`: fetches an image from its registry.
+
+use crate::args::RegistryArgs;
+use crate::error::CommandError;
+use crate::exit::Exit;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::ui::terminal::{note, print};
+use crate::wiring::{self, TransferLines};
+use lapstrake_layerstore::oci::Platform;
+use lapstrake_layerstore::reference::Reference;
+
+/// What the help ends with.
+const AFTER_HELP: &str = "\
+Examples:
+  lap pull debian:bookworm
+  lap pull --platform linux/arm64 debian:bookworm
+  lap pull 127.0.0.1:5000/app:1              plain http, since it is loopback
+
+Credentials are those of docker and the containers tools (config.json, credential helpers,
+auth.json). Standard output is the image's full name with its digest.";
+
+/// Fetch an image from a registry into the store
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// The image
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    name: String,
+    /// Which image of several [default: the one for this machine]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// Say nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Pulls and names the image.
+pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
+    let reference = Reference::parse(&args.name)?;
+    let session = Session::open(settings)?;
+    let client = wiring::client(&session.settings, &args.registry)?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let lease = session.store.lease()?;
+    let lines = TransferLines::default();
+    let progress: &dyn lapstrake_registry::Progress =
+        if args.quiet { &lapstrake_registry::Silent } else { &lines };
+    let record = client.pull(&reference, &platform, &session.store, &lease, progress)?;
+    session.store.tag(&reference, &record)?;
+    session.store.sync()?;
+    let digest = record
+        .manifest
+        .as_ref()
+        .map(|manifest| format!("@{}", manifest.digest))
+        .unwrap_or_default();
+    if !args.quiet {
+        note(&format!("pulled {} for {platform}", reference.familiar()));
+    }
+    print(&format!("{}{digest}\n", reference.name()))?;
+    Ok(Exit::OK)
+}

@@ -1,0 +1,107 @@
+//! What a command needs of this machine: the user namespace it entered, and its open store.
+//!
+//! Opening a session must be the first thing a command does: a user namespace can be entered only
+//! while the process has a single thread.
+
+use crate::error::CommandError;
+use crate::settings::Settings;
+use lapstrake_layerstore::layers::OverlayXattr;
+use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::store::{IdRange, ImageRecord, OpenOptions, OwnerMap, Store};
+use lapstrake_runner::{EnterOptions, Entered, IdMap, IdMaps};
+use std::sync::Arc;
+
+/// An open store and how this process stands to it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) settings: Settings,
+    pub(crate) store: Arc<Store>,
+    entered: Option<Entered>,
+}
+
+/// An image in the store that a command was asked about.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedImage {
+    /// What the user typed.
+    pub(crate) typed: String,
+    /// The name it is known by, unless an id was typed.
+    pub(crate) reference: Option<Reference>,
+    pub(crate) record: ImageRecord,
+}
+
+impl Session {
+    /// Enters the user namespace if one is needed, and opens the store, which is made if it is missing.
+    pub(crate) fn open(settings: Settings) -> Result<Self, CommandError> {
+        let entered = lapstrake_runner::enter(&EnterOptions::default())?;
+        let owner_map = Some(owner_map(&entered.maps()));
+        let overlay_xattr = match entered {
+            Entered::Root(_) => OverlayXattr::Trusted,
+            _ => OverlayXattr::User,
+        };
+        Self::open_store(
+            settings,
+            &OpenOptions { create: true, overlay_xattr, owner_map },
+            Some(entered),
+        )
+    }
+
+    /// Opens the store for a command that reads names and tables of contents and never touches files
+    /// of images: no user namespace is needed.
+    pub(crate) fn open_records(settings: Settings) -> Result<Self, CommandError> {
+        let options =
+            OpenOptions { create: true, overlay_xattr: OverlayXattr::User, owner_map: None };
+        Self::open_store(settings, &options, None)
+    }
+
+    fn open_store(
+        settings: Settings,
+        options: &OpenOptions,
+        entered: Option<Entered>,
+    ) -> Result<Self, CommandError> {
+        let store = Arc::new(Store::open(settings.root()?, options)?);
+        Ok(Self { settings, store, entered })
+    }
+
+    /// Why programs cannot be run here, if they cannot.
+    pub(crate) fn run_refusal(&self) -> Option<String> {
+        match &self.entered {
+            Some(Entered::None(refusal)) => Some(refusal.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The image that `name` names: a full or short name, an id, or the beginning of one.
+    pub(crate) fn image(&self, name: &str) -> Result<NamedImage, CommandError> {
+        match self.store.resolve(name)? {
+            Some((reference, record)) => {
+                Ok(NamedImage { typed: name.to_owned(), reference, record })
+            }
+            None => Err(self.no_image(name)),
+        }
+    }
+
+    fn no_image(&self, name: &str) -> CommandError {
+        let missing = CommandError::input(format!("there is no image `{name}` in the store"));
+        let tags = self.store.tags().unwrap_or_default();
+        let familiar: Vec<String> = tags.iter().map(|(tag, _)| tag.familiar()).collect();
+        match lapstrake_builder::suggest::nearest(name, familiar.iter().map(String::as_str)) {
+            Some(near) => missing.hint(format!("did you mean `{near}`?")),
+            None => {
+                missing.hint("`lap images` lists what is there; `lap pull` fetches from a registry")
+            }
+        }
+    }
+}
+
+/// The mapping in the store's words.
+fn owner_map(maps: &IdMaps) -> OwnerMap {
+    let ranges = |map: &IdMap| {
+        let range = |range: &lapstrake_runner::IdRange| IdRange {
+            inside: range.inside,
+            outside: range.outside,
+            length: range.count,
+        };
+        map.0.iter().map(range).collect()
+    };
+    OwnerMap { uids: ranges(&maps.users), gids: ranges(&maps.groups) }
+}

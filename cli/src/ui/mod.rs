@@ -1,0 +1,9 @@
+//! Everything a person sees: data on standard output, words on standard error.
+
+pub(crate) mod changes;
+pub(crate) mod diagnostic;
+pub(crate) mod format;
+pub(crate) mod progress;
+pub(crate) mod rawjson;
+pub(crate) mod table;
+pub(crate) mod terminal;

@@ -1,0 +1,71 @@
+//! A build as JSON, one object per event and line on standard error; the shapes are in `docs/cli.md`.
+
+use crate::ui::terminal::note;
+use lapstrake_builder::event::{Event, Observer, StepId, Stream};
+use serde_json::{Value, json};
+use std::sync::Mutex;
+
+/// Shows each event as a line of JSON.
+#[derive(Debug, Default)]
+pub(crate) struct RawJson {
+    /// Keeps lines whole when two steps report at once.
+    writing: Mutex<()>,
+}
+
+impl Observer for RawJson {
+    fn event(&self, event: Event<'_>) {
+        let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        note(&object(&event).to_string());
+    }
+}
+
+fn object(event: &Event<'_>) -> Value {
+    let step = |kind: &str, id: &StepId| json!({"event": kind, "stage": id.stage, "step": id.step});
+    let with = |mut object: Value, key: &str, value: Value| {
+        object[key] = value;
+        object
+    };
+    match event {
+        Event::Planned { stages } => {
+            let stage = |stage: &lapstrake_builder::event::StageSummary| json!({"stage": stage.index, "name": stage.name, "base": stage.base, "steps": stage.steps});
+            json!({"event": "planned", "stages": stages.iter().map(stage).collect::<Vec<_>>()})
+        }
+        Event::BaseStarted { reference } => {
+            json!({"event": "base-started", "reference": reference})
+        }
+        Event::BaseResolved { reference, config_digest, local } => {
+            json!({"event": "base-resolved", "reference": reference, "config": config_digest, "local": local})
+        }
+        Event::StepStarted { id } => step("step-started", id),
+        Event::StepCached { id, layer } => {
+            with(step("step-cached", id), "layer", layer.to_string().into())
+        }
+        Event::StepRunning { id } => step("step-running", id),
+        Event::Output { id, stream, data } => {
+            let stream = if *stream == Stream::Stdout { "stdout" } else { "stderr" };
+            let object = with(step("output", id), "stream", stream.into());
+            with(object, "text", String::from_utf8_lossy(data).into())
+        }
+        Event::StepDone { id, layer, elapsed } => {
+            let object = with(step("step-done", id), "layer", layer.to_string().into());
+            with(object, "seconds", elapsed.as_secs_f64().into())
+        }
+        Event::StepFailed { id, elapsed } => {
+            with(step("step-failed", id), "seconds", elapsed.as_secs_f64().into())
+        }
+        Event::Warning { message } => json!({"event": "warning", "message": message}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_objects() {
+        let id = StepId { stage: 1, step: 2 };
+        let event = Event::Output { id, stream: Stream::Stderr, data: b"a\xff" };
+        let expected = r#"{"event":"output","stage":1,"step":2,"stream":"stderr","text":"a�"}"#;
+        assert_eq!(object(&event).to_string(), expected);
+    }
+}

@@ -1,0 +1,112 @@
+//! Puts the parts together: registry clients with this user's credentials, and what steps see of the machine.
+
+pub(crate) mod docker_config;
+
+use crate::args::RegistryArgs;
+use crate::settings::Settings;
+use crate::ui::format;
+use crate::ui::terminal::note;
+use lapstrake_layerstore::oci::Platform;
+use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::source::{ImageSource, SourceError};
+use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
+use lapstrake_registry::{
+    Client, CredentialFiles, Event, Options, Outcome, Part, Progress, RegistryError,
+};
+use std::sync::{Arc, OnceLock};
+
+/// A client of registries for this user.
+pub(crate) fn client(settings: &Settings, args: &RegistryArgs) -> Result<Client, RegistryError> {
+    let proxies = &settings.proxies;
+    Client::new(Options {
+        insecure: args.insecure.clone(),
+        ca_files: args.ca_file.clone(),
+        credentials: Arc::new(CredentialFiles::new(settings.auth_files.clone())),
+        http_proxy: proxies.http.clone(),
+        https_proxy: proxies.https.clone(),
+        no_proxy: proxies.none.clone(),
+        ..Options::default()
+    })
+}
+
+/// The resolver configuration that steps get. A machine without one has no names to resolve.
+pub(crate) fn resolv_conf() -> Vec<u8> {
+    std::fs::read("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// How many steps may run at once, unless the user says.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Shows a transfer as one line per blob.
+#[derive(Debug, Default)]
+pub(crate) struct TransferLines {
+    sizes: std::sync::Mutex<std::collections::HashMap<lapstrake_layerstore::Digest, (Part, u64)>>,
+}
+
+impl Progress for TransferLines {
+    fn event(&self, event: Event) {
+        let mut sizes = self.sizes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::Started { digest, part, size } => {
+                sizes.insert(digest, (part, size));
+            }
+            Event::Done { digest, outcome } => {
+                let (part, size) = sizes.remove(&digest).unwrap_or((Part::Layer, 0));
+                let how = match outcome {
+                    Outcome::Present => "already there".to_owned(),
+                    Outcome::Downloaded => format!("downloaded, {}", format::bytes(size)),
+                    Outcome::Uploaded => format!("uploaded, {}", format::bytes(size)),
+                    Outcome::Mounted { from } => format!("taken from {from}"),
+                };
+                note(&format!("{}: {part} {how}", format::short_id(&digest.to_string())));
+            }
+            Event::Waiting { reason, wait } => {
+                note(&format!("warning: {reason}; trying again in {}", format::duration(wait)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A client that is made when the first base image has to be fetched: a build whose images are all
+/// in the store reads no certificates and opens no connection.
+#[derive(Debug)]
+pub(crate) struct LazyClient {
+    settings: Settings,
+    args: RegistryArgs,
+    client: OnceLock<Client>,
+}
+
+impl LazyClient {
+    /// Remembers how the client is to be made.
+    pub(crate) fn new(settings: &Settings, args: &RegistryArgs) -> Self {
+        Self { settings: settings.clone(), args: args.clone(), client: OnceLock::new() }
+    }
+}
+
+impl ImageSource for LazyClient {
+    fn fetch(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        store: &Store,
+        lease: &Lease,
+    ) -> Result<Option<ImageRecord>, SourceError> {
+        let failed = |source: RegistryError| SourceError::Fetch {
+            reference: Box::new(reference.clone()),
+            source: Box::new(source),
+        };
+        if self.client.get().is_none() {
+            // Two stages may get here at once; one of the clients is used then.
+            drop(self.client.set(client(&self.settings, &self.args).map_err(failed)?));
+        }
+        let known = self.client.get().expect("because it was just set, by this thread or another");
+        match known.pull(reference, platform, store, lease, &TransferLines::default()) {
+            Ok(image) => Ok(Some(image)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
