@@ -86,7 +86,8 @@ impl<'a> BlobReader<'a> {
         if self.done > 0 {
             request = request.header("range", format!("bytes={}-", self.done));
         }
-        let response = self.session.once(&self.object, &mut request, &[])?;
+        let response = self.session.once(&self.object, &mut request, &[]);
+        let response = response.map_err(RegistryError::of_a_part)?;
         self.check_length(&response)
             .map_err(|fault| self.session.error(Some(&self.object), fault))?;
         let resumed = response.status == 206;

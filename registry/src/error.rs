@@ -175,6 +175,12 @@ pub enum Fault {
         /// The registry's own words.
         codes: Codes,
     },
+    /// The registry names it in an image and does not have it.
+    #[error("the registry lacks this part of the image{codes}")]
+    Missing {
+        /// The registry's own words.
+        codes: Codes,
+    },
     /// Too many requests, also after the waits that are bearable.
     #[error("the registry limits the rate of requests{}{codes}", retry_text(*.retry_after))]
     RateLimited {
@@ -226,6 +232,9 @@ pub enum Fault {
     /// An answer that the protocol or the formats do not allow.
     #[error("{0}")]
     Malformed(String),
+    /// The content has no sense, whatever its digest: no archive, a broken compression.
+    #[error("the content cannot be used")]
+    Content(#[source] Source),
     /// The index has nothing for this platform.
     #[error("no image for {wanted}; there is {}", available.join(", "))]
     Platform {
@@ -293,7 +302,7 @@ impl RegistryError {
             Fault::Authorities { .. } | Fault::Proxy(_) | Fault::Platform { .. } => Kind::Input,
             Fault::NotFound { .. } if self.operation != Operation::Push => Kind::Input,
             Fault::Credential(_) | Fault::Store(_) => Kind::Host,
-            Fault::Digest { .. } | Fault::Size { .. } => Kind::Corrupt,
+            Fault::Digest { .. } | Fault::Size { .. } | Fault::Content(_) => Kind::Corrupt,
             _ => Kind::Remote,
         }
     }
@@ -303,7 +312,7 @@ impl RegistryError {
         match *self.fault {
             Fault::Unauthorized { .. } => Some(401),
             Fault::Denied { .. } => Some(403),
-            Fault::NotFound { .. } => Some(404),
+            Fault::NotFound { .. } | Fault::Missing { .. } => Some(404),
             Fault::RateLimited { .. } => Some(429),
             Fault::Status { status, .. } => Some(status),
             _ => None,
@@ -316,13 +325,22 @@ impl RegistryError {
             Fault::Unauthorized { codes, .. }
             | Fault::Denied { codes, .. }
             | Fault::NotFound { codes }
+            | Fault::Missing { codes }
             | Fault::RateLimited { codes, .. }
             | Fault::Status { codes, .. } => &codes.0,
             _ => &[],
         }
     }
 
-    /// Whether the registry says that the thing is not there.
+    /// Of something that a manifest names: that it is not there is no matter of names.
+    pub(crate) fn of_a_part(mut self) -> Self {
+        if let Fault::NotFound { codes } = &mut *self.fault {
+            *self.fault = Fault::Missing { codes: std::mem::take(codes) };
+        }
+        self
+    }
+
+    /// Whether the registry says that there is no such image (or shows none to us).
     pub fn is_not_found(&self) -> bool {
         matches!(*self.fault, Fault::NotFound { .. })
     }

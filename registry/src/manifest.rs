@@ -49,7 +49,8 @@ pub(crate) fn fetch(
     };
     for depth in 0..=limits::INDEX_DEPTH {
         let object = target.describe();
-        let (digest, document) = fetch_one(session, &target)?;
+        let (digest, document) = fetch_one(session, &target)
+            .map_err(|error| if depth == 0 { error } else { error.of_a_part() })?;
         if depth == 0 {
             session.tell(Event::Resolved { digest });
         }

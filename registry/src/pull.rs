@@ -8,6 +8,7 @@
 //! The config comes before any layer, because it names the diffIDs: a layer that was built here,
 //! or came compressed otherwise, is not fetched again. Layers stream straight into the store; a
 //! layer that turns out wrong leaves nothing there, and an image is recorded only when complete.
+//! (Layers that came whole before another failed stay until the next prune: trying again is cheap.)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -224,8 +225,10 @@ pub(crate) fn store_fault(error: StoreError) -> Fault {
         StoreError::DiffIdMismatch { expected, actual } => {
             Fault::Digest { expected: expected.to_string(), actual: actual.to_string() }
         }
-        StoreError::Archive(error) => {
-            Fault::Malformed(format!("the layer is not usable: {}", chain(&error)))
+        // The reader's own failures are reported by themselves, so a stream that cannot be read
+        // here is one that cannot be decompressed.
+        error @ (StoreError::Archive(_) | StoreError::Stream { .. }) => {
+            Fault::Content(Box::new(error))
         }
         other => Fault::Store(Box::new(other)),
     }

@@ -102,23 +102,27 @@ impl Drop for Taken {
     }
 }
 
-/// All of a manifest.
+/// All of a manifest. One that is too large is read on for a while without being kept: a client
+/// that is still sending would not see an answer.
 pub(super) async fn gather(mut body: Incoming) -> Result<Vec<u8>, Reply> {
-    let mut bytes = Vec::new();
-    loop {
-        let frame = match tokio::time::timeout(limits::SERVER_BODY_TIMEOUT, body.frame()).await {
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Ok(frame))) => frame,
+    let (mut bytes, mut size) = (Vec::new(), 0);
+    while size <= limits::SERVER_DRAIN_BYTES {
+        match tokio::time::timeout(limits::SERVER_BODY_TIMEOUT, body.frame()).await {
+            Ok(None) if size <= limits::MANIFEST_BYTES => return Ok(bytes),
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => {
+                let data = frame.data_ref().map_or(&[][..], |data| data);
+                size += data.len() as u64;
+                if size <= limits::MANIFEST_BYTES {
+                    bytes.extend_from_slice(data);
+                }
+            }
             Ok(Some(Err(_))) | Err(_) => {
                 let message = "the body ended early";
                 return Err(Reply::error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message));
             }
-        };
-        bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-        if bytes.len() as u64 > limits::MANIFEST_BYTES {
-            let message = format!("a manifest has at most {} bytes", limits::MANIFEST_BYTES);
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return Err(Reply::error(status, "SIZE_INVALID", &message));
         }
     }
+    let message = format!("a manifest has at most {} bytes", limits::MANIFEST_BYTES);
+    Err(Reply::error(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", &message))
 }

@@ -153,7 +153,8 @@ fn refuse(error: StoreError) -> Refusal {
     match error {
         StoreError::Mismatch { .. }
         | StoreError::DiffIdMismatch { .. }
-        | StoreError::Archive(_) => Refusal::Invalid(store_fault(error).to_string()),
+        | StoreError::Archive(_)
+        | StoreError::Stream { .. } => Refusal::Invalid(chain(&store_fault(error))),
         other => Refusal::Store(other),
     }
 }
