@@ -161,10 +161,10 @@ pub enum BuildError {
         reference: String,
         /// Why.
         #[source]
-        source: lapstrake_layerstore::source::SourceError,
+        source: Box<lapstrake_layerstore::source::SourceError>,
     },
     /// The command of a RUN failed.
-    #[error("process \"{command}\" did not complete successfully: {}", exit_text(.exit))]
+    #[error("process \"{command}\" did not complete successfully: {}", exit_text(*.exit))]
     Step {
         /// The command, as its arguments joined.
         command: String,
@@ -230,7 +230,7 @@ impl BuildError {
 }
 
 /// How a program ended, in words.
-fn exit_text(exit: &Exit) -> String {
+fn exit_text(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit code: {code}"),
         Exit::Signal { signal, oom: true } => {

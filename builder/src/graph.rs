@@ -113,7 +113,7 @@ pub fn resolve(
             Ok(node) => graph.stages.push(node),
             Err(problem) => {
                 problems.push(*problem);
-                graph.stages.push(graph.broken(stage));
+                graph.stages.push(Graph::broken(stage));
             }
         }
     }
@@ -353,11 +353,11 @@ impl Graph {
     }
 
     fn base(&self, stage: &Stage, base: &str, platform: Platform) -> Result<Base, String> {
-        if base == SCRATCH {
-            return Ok(Base::Scratch);
-        }
         if let Some(earlier) = self.stages.iter().rposition(|s| s.name.as_deref() == Some(base)) {
             return Ok(Base::Stage(earlier));
+        }
+        if base == SCRATCH {
+            return Ok(Base::Scratch);
         }
         debug_assert_eq!(self.stages.len(), stage.index);
         let reference = match self.named_context(base) {
@@ -393,11 +393,11 @@ impl Graph {
                 Base::Image(ImageKey { reference, platform: self.platform.clone() })
             }
         };
-        StageNode { base, instructions: Vec::new(), ..self.broken(stage) }
+        StageNode { base, instructions: Vec::new(), ..Self::broken(stage) }
     }
 
     /// Holds the place of a stage whose FROM is wrong, so that indexes stay right for what follows.
-    fn broken(&self, stage: &Stage) -> StageNode {
+    fn broken(stage: &Stage) -> StageNode {
         StageNode {
             index: stage.index,
             name: stage.name.clone(),

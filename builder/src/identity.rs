@@ -75,6 +75,8 @@ impl Accounts {
         let (uid, own_gid) = self.user_ids(user)?;
         let gid = match group {
             None => own_gid,
+            // `app:` is a group that is named and empty: nobody's, so root's.
+            Some("") => 0,
             Some(name) => self.group_id(name)?,
         };
         Ok((uid, gid))
@@ -89,7 +91,7 @@ impl Accounts {
         if let Some(uid) = number(user) {
             return Ok((uid, uid));
         }
-        if user == "root" {
+        if user.is_empty() || user == "root" {
             return Ok(self.user(user).map_or((0, 0), |u| (u.uid, u.gid)));
         }
         let found = self.user(user).ok_or_else(|| unknown("user", user, "passwd"))?;
@@ -123,10 +125,13 @@ impl Accounts {
             None => Some(self.user(user).ok_or_else(|| unknown("user", user, "passwd"))?),
         };
         let uid = entry.map_or_else(|| number(user).unwrap_or(0), |u| u.uid);
-        let (gid, groups) = match group.filter(|g| !g.is_empty()) {
+        let (gid, mut groups) = match group.filter(|g| !g.is_empty()) {
             Some(name) => (self.group_id(name)?, Vec::new()),
             None => (entry.map_or(0, |u| u.gid), self.supplementary(entry)),
         };
+        // As the reference has it, the group itself is among the supplementary ones.
+        groups.retain(|g| *g != gid);
+        groups.insert(0, gid);
         // The home directory goes by number, whatever name was used.
         let home = self.users.iter().find(|u| u.uid == uid).map(|u| u.home.clone());
         let home = home.filter(|h| !h.is_empty()).unwrap_or_else(|| "/".to_owned());
@@ -222,20 +227,20 @@ mod tests {
         let app = a.step("app").unwrap();
         assert_eq!(
             (app.uid, app.gid, app.groups.as_slice(), app.home.as_str()),
-            (1000, 1001, &[7][..], "/home/app")
+            (1000, 1001, &[1001, 7][..], "/home/app")
         );
         let root = a.step("").unwrap();
         assert_eq!(
             (root.uid, root.gid, root.groups.as_slice(), root.home.as_str()),
-            (0, 0, &[7][..], "/root")
+            (0, 0, &[0, 7][..], "/root")
         );
         let other = a.step("99").unwrap();
         assert_eq!(
             (other.uid, other.gid, other.groups.len(), other.home.as_str()),
-            (99, 0, 0, "/")
+            (99, 0, 1, "/")
         );
         let grouped = a.step("app:5").unwrap();
-        assert_eq!((grouped.gid, grouped.groups.len()), (5, 0));
+        assert_eq!((grouped.gid, grouped.groups.len()), (5, 1));
         assert!(a.step("who").is_err());
     }
 }

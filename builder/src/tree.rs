@@ -189,6 +189,6 @@ pub fn clean_from_root(path: &[u8]) -> Result<LayerPath, BuildError> {
             name => parts.push(name),
         }
     }
-    LayerPath::parse(&parts.join(&b'/'))
+    LayerPath::parse(parts.join(&b'/'))
         .map_err(|source| BuildError::BadPath { path: lossy(path), source })
 }

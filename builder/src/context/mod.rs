@@ -59,9 +59,8 @@ impl ContextTree {
 
     /// The file as it is on disk, the ignore file apart.
     fn raw(&self, path: &LayerPath) -> Result<Option<Node>, BuildError> {
-        let (dir, name) = match (path.parent(), path.file_name()) {
-            (Some(dir), Some(name)) => (dir, name),
-            _ => return Ok(Some(Node::directory(0o755, 0, 0, self.root_mtime()?))),
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(Some(Node::directory(0o755, 0, 0, self.root_mtime()?)));
         };
         let holder;
         let fd = if dir.is_root() {

@@ -35,7 +35,8 @@ impl Placement {
 
     /// A directory that has to be there and is not.
     fn implied_directory(&self) -> Node {
-        let mode = self.mode.as_ref().and_then(Mode::octal).unwrap_or(DIRECTORY_MODE);
+        // mkdir takes the permission bits alone.
+        let mode = self.mode.as_ref().and_then(Mode::octal).unwrap_or(DIRECTORY_MODE) & 0o777;
         let (uid, gid) = self.owner.unwrap_or((0, 0));
         Node::directory(mode, uid, gid, self.now)
     }
@@ -142,11 +143,11 @@ fn place_directory(
     for item in &selected.items {
         place_item(staging, item, dest, how)?;
     }
-    if !dest.is_root() && !selected.parents {
-        let mut node = staging.get(dest)?.unwrap_or_else(|| how.implied_directory());
-        node.mtime = selected.node.mtime;
-        staging.put(dest.clone(), node)?;
+    // Times of directories last: what is put into one changes its time.
+    for item in selected.items.iter().filter(|item| item.node.is_dir()).rev() {
+        staging.set_time(&append(dest, &item.relative)?, item.node.mtime)?;
     }
+    staging.set_time(dest, selected.node.mtime)?;
     Ok(())
 }
 
@@ -156,10 +157,7 @@ fn place_item(
     dest: &LayerPath,
     how: &Placement,
 ) -> Result<(), BuildError> {
-    let target = dest.append(&item.relative).map_err(|source| BuildError::BadPath {
-        path: format!("{dest}/{}", item.relative),
-        source,
-    })?;
+    let target = append(dest, &item.relative)?;
     if !item.node.is_dir() {
         return put_file(staging, target, &item.node, how);
     }
@@ -167,6 +165,11 @@ fn place_item(
         Some(old) if !old.is_dir() => Err(not_a_directory(&target)),
         _ => staging.put(target, how.dressed(&item.node)),
     }
+}
+
+fn append(dest: &LayerPath, relative: &LayerPath) -> Result<LayerPath, BuildError> {
+    dest.append(relative)
+        .map_err(|source| BuildError::BadPath { path: format!("{dest}/{relative}"), source })
 }
 
 fn put_file(

@@ -41,6 +41,8 @@ pub struct Selector {
     pub excludes: Option<Matcher>,
     /// `--parents`.
     pub parents: bool,
+    /// Whether wildcards are ordinary characters, as in a mount's source.
+    pub literal: bool,
 }
 
 /// Everything that `source`, as written after expansion, names in `tree`.
@@ -51,7 +53,7 @@ pub fn select(tree: &dyn Tree, source: &[u8], how: &Selector) -> Result<Vec<Sele
         return select_parents(tree, source, how);
     }
     let clean = clean_from_root(source)?;
-    if !clean.components().any(has_wildcard) {
+    if how.literal || !clean.components().any(has_wildcard) {
         return Ok(vec![select_literal(tree, &clean, &clean, source, how)?]);
     }
     wildcard_matches(tree, &clean, source)?

@@ -14,6 +14,8 @@ pub struct Staging<'a> {
     added: BTreeMap<LayerPath, Node>,
     /// Directories that replaced something else: nothing of the base shines through them.
     opaque: BTreeSet<LayerPath>,
+    /// The time that a directory gets when something is put into it.
+    now: i64,
 }
 
 impl std::fmt::Debug for Staging<'_> {
@@ -24,23 +26,38 @@ impl std::fmt::Debug for Staging<'_> {
 
 impl<'a> Staging<'a> {
     /// Nothing added yet.
-    pub fn over(base: &'a dyn Tree) -> Self {
-        Self { base, added: BTreeMap::new(), opaque: BTreeSet::new() }
+    pub fn over(base: &'a dyn Tree, now: i64) -> Self {
+        Self { base, added: BTreeMap::new(), opaque: BTreeSet::new(), now }
     }
 
     /// Put `node` at `path`, replacing what is there together with everything below it unless both are
     /// directories.
     pub fn put(&mut self, path: LayerPath, node: Node) -> Result<(), BuildError> {
         let old = self.get(&path)?;
-        if let Some(old) = old
-            && !(old.is_dir() && node.is_dir())
-        {
+        let merges = old.as_ref().is_some_and(|old| old.is_dir() && node.is_dir());
+        if old.is_some() && !merges {
             self.forget_below(&path);
             if node.is_dir() {
                 self.opaque.insert(path.clone());
             }
         }
+        if !merges && let Some(parent) = path.parent() {
+            self.set_time(&parent, self.now)?;
+        }
         self.added.insert(path, node);
+        Ok(())
+    }
+
+    /// Set the modification time of the directory at `path`. The root is in no layer, so its time does not
+    /// matter.
+    pub fn set_time(&mut self, path: &LayerPath, mtime: i64) -> Result<(), BuildError> {
+        if path.is_root() {
+            return Ok(());
+        }
+        if let Some(mut node) = self.get(path)?.filter(|node| node.mtime != mtime) {
+            node.mtime = mtime;
+            self.added.insert(path.clone(), node);
+        }
         Ok(())
     }
 
@@ -76,6 +93,7 @@ impl<'a> Staging<'a> {
     /// The entries of the layer: what was added and the directories above it, hard links joined, and
     /// whiteouts for what a replaced directory hides.
     pub fn into_entries(mut self) -> Result<Vec<Entry>, BuildError> {
+        self.drop_unchanged()?;
         self.add_parents()?;
         let mut whiteouts = Vec::new();
         for dir in &self.opaque {
@@ -104,6 +122,23 @@ impl<'a> Staging<'a> {
             entry(path, node, None)
         }));
         Ok(entries)
+    }
+
+    /// A file that is what the base already shows at its path is no change.
+    fn drop_unchanged(&mut self) -> Result<(), BuildError> {
+        let mut same = Vec::new();
+        for (path, node) in &self.added {
+            if !self.opaque.contains(path)
+                && self.base_visible(path)
+                && self.base.get(path)?.is_some_and(|old| is_same(&old, node))
+            {
+                same.push(path.clone());
+            }
+        }
+        for path in same {
+            self.added.remove(&path);
+        }
+        Ok(())
     }
 
     /// A layer names the directories above everything it changes, as they are.
@@ -155,6 +190,17 @@ impl Tree for Staging<'_> {
         }
         Ok(all.into_iter().collect())
     }
+}
+
+/// Whether a layer would say the same of both.
+fn is_same(old: &Node, new: &Node) -> bool {
+    let size = |node: &Node| if node.kind == Kind::File { node.size } else { 0 };
+    let content = |node: &Node| node.content.filter(|_| size(node) > 0);
+    old.kind == new.kind
+        && (old.mode, old.uid, old.gid, old.mtime) == (new.mode, new.uid, new.gid, new.mtime)
+        && size(old) == size(new)
+        && content(old) == content(new)
+        && (&old.link, old.device, &old.xattrs) == (&new.link, new.device, &new.xattrs)
 }
 
 /// Join, with the error that names the whole path.

@@ -106,7 +106,10 @@ fn fetch(
         None => deps
             .images
             .fetch(&reference, &image.platform, deps.store, lease)
-            .map_err(|source| BuildError::Base { reference: shown.to_owned(), source })?
+            .map_err(|source| BuildError::Base {
+                reference: shown.to_owned(),
+                source: Box::new(source),
+            })?
             .ok_or_else(|| BuildError::BaseNotFound { reference: shown.to_owned() })?,
     };
     let layers = deps.store.image_layers(&record)?;

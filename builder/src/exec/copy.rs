@@ -45,7 +45,7 @@ pub(crate) fn prepare<'s>(
                 .map_err(|e| BuildError::plan(format!("--exclude is not valid: {e}")))?,
         ),
     };
-    let how = Selector { excludes, parents: step.parents };
+    let how = Selector { excludes, parents: step.parents, literal: false };
     let paths: Vec<&[u8]> = step.sources.iter().map(String::as_bytes).collect();
     let mut selected = source.select(at.session, &paths, &how)?;
     separate_links(&mut selected);
@@ -107,7 +107,7 @@ impl Prepared for PreparedCopy<'_> {
             mode: self.step.mode.as_ref().map(|(_, mode)| mode.clone()),
             now: at.session.now(),
         };
-        let mut staging = Staging::over(base);
+        let mut staging = Staging::over(base, at.session.now());
         for selected in &self.selected {
             if self.may_unpack(selected)
                 && unpack::unpack(at.session, &self.source, &below, selected, (&mut staging, &how))?
@@ -153,12 +153,12 @@ pub(crate) fn prepare_workdir<'s>(
     at: &StepContext<'s>,
     path: &'s str,
     user: &'s str,
-) -> Result<Box<dyn Prepared + 's>, BuildError> {
+) -> Box<dyn Prepared + 's> {
     let mut key = KeyEncoder::new("WORKDIR", &at.session.options.platform);
     key.parent(&at.below.chain);
     key.text("path", path);
     key.text("user", user);
-    Ok(Box::new(PreparedWorkdir { path, user, key: key.finish() }))
+    Box::new(PreparedWorkdir { path, user, key: key.finish() })
 }
 
 impl Prepared for PreparedWorkdir<'_> {
@@ -175,8 +175,12 @@ impl Prepared for PreparedWorkdir<'_> {
         };
         let how =
             Placement { dest: Vec::new(), owner: Some(owner), mode: None, now: at.session.now() };
-        let mut staging = Staging::over(&below);
-        ensure_directory(&mut staging, self.path.as_bytes(), &how)?;
+        let mut staging = Staging::over(&below, at.session.now());
+        // Every directory that the path passes through is made, those that `..` leaves again too.
+        let ends = self.path.match_indices('/').map(|(at, _)| at).chain([self.path.len()]);
+        for end in ends {
+            ensure_directory(&mut staging, &self.path.as_bytes()[..end], &how)?;
+        }
         Ok(store.layers().create(staging.into_entries()?)?)
     }
 }
@@ -191,7 +195,7 @@ pub(crate) fn context_as_base(
     let source = Source::open(session, planned, board, &Origin::Named(name.to_owned()))?;
     let mut selected = source.select(session, &[b"/"], &Selector::default())?;
     source.ensure_contents(session, &mut selected)?;
-    let mut staging = Staging::over(&EmptyTree);
+    let mut staging = Staging::over(&EmptyTree, session.now());
     let how = Placement { dest: b"/".to_vec(), owner: None, mode: None, now: session.now() };
     for each in &selected {
         place(&mut staging, each, &how)?;

@@ -23,6 +23,7 @@ use crate::graph::{self, Graph};
 use crate::identity::Accounts;
 use crate::image;
 use crate::instruction;
+use crate::lint;
 use crate::options::BuildOptions;
 use crate::plan::{StagePlan, StageInput, plan_stage};
 use crate::source::SourceFile;
@@ -129,7 +130,7 @@ fn prepare(
     let (ast, mut diagnostics) = syntax::parse(&file);
     let (dockerfile, more) = instruction::lower(&ast);
     diagnostics.extend(more);
-    let (errors, warnings): (Vec<_>, Vec<_>) =
+    let (errors, mut warnings): (Vec<_>, Vec<_>) =
         diagnostics.into_iter().partition(|d| d.severity == Severity::Error);
     if !errors.is_empty() {
         return Err(BuildError::Dockerfile { file, diagnostics: errors });
@@ -156,7 +157,32 @@ fn prepare(
         let plan = plan_stage(&input)?;
         plans.insert(index, plan);
     }
+    warnings.extend(lint(&ast, &dockerfile, &graph, &file)?);
     Ok(Planned { file, graph, bases, plans, warnings })
+}
+
+/// What the checks of the language find; with `# check=error=true` that is an error.
+fn lint(
+    ast: &syntax::Ast,
+    dockerfile: &instruction::Dockerfile,
+    graph: &Graph,
+    file: &Arc<SourceFile>,
+) -> Result<Vec<Diagnostic>, BuildError> {
+    let (config, problems) = lint::Config::of(ast);
+    let (errors, mut found): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(Diagnostic::is_error);
+    if !errors.is_empty() {
+        return Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics: errors });
+    }
+    let needed = graph.needed();
+    found.extend(lint::check(ast, dockerfile, &config, &|stage| needed.contains(&stage)));
+    match lint::failure(&found) {
+        Some(message) if config.error => {
+            let help = Some("the directive `# check=error=true` asks for this".to_owned());
+            Err(BuildError::Plan { message, help })
+        }
+        _ => Ok(found),
+    }
 }
 
 /// Run every needed stage, each in a thread of its own.

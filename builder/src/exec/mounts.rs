@@ -66,20 +66,9 @@ pub(crate) fn prepare<'s>(
     }
     let source = Source::open(at.session, at.planned, at.board, &plan.origin)?;
     let path = mount.source.clone().unwrap_or_default();
-    let selected = source.select(at.session, &[literal(&path).as_bytes()], &Selector::default())?;
+    let how = Selector { literal: true, ..Selector::default() };
+    let selected = source.select(at.session, &[path.as_bytes()], &how)?;
     Ok(PreparedMount { plan, files: Some(Files { source, selected, path }) })
-}
-
-/// A mount's source is a path, never a pattern.
-fn literal(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }
 
 impl PreparedMount<'_> {
@@ -177,7 +166,7 @@ fn materialised(
 ) -> Result<(Vec<PathBuf>, String), BuildError> {
     let store = at.session.deps.store;
     files.source.ensure_contents(at.session, &mut files.selected)?;
-    let mut staging = Staging::over(&EmptyTree);
+    let mut staging = Staging::over(&EmptyTree, 0);
     let Some(selected) = files.selected.first() else { return Ok((Vec::new(), String::new())) };
     let is_dir = selected.node.is_dir();
     // A fixed name, so that no name of the context can matter here.
@@ -204,8 +193,11 @@ fn cache(
     held: &mut Vec<Held>,
 ) -> Result<PathBuf, BuildError> {
     let mount = &plan.mount;
-    let mut id =
-        mount.id.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| plan.target.clone());
+    let mut id = mount
+        .id
+        .clone()
+        .filter(|id| !id.is_empty())
+        .unwrap_or_else(|| crate::glob::clean(&mount.target));
     if let Some(files) = &files {
         let digest = digest_selected(&files.selected);
         id = format!("{id}\0{}", blake3::hash(digest.as_bytes()).to_hex());
@@ -225,9 +217,14 @@ fn cache(
         Sharing::Locked => StoreSharing::Locked,
     };
     let mut fill = |dir: &Path| -> std::io::Result<()> {
-        use std::os::unix::fs::{PermissionsExt as _, chown};
-        chown(dir, Some(mount.uid.unwrap_or(0)), Some(mount.gid.unwrap_or(0)))?;
-        let mode = mount.mode.unwrap_or(CACHE_MODE);
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+        let (mut uid, mut gid, mut mode) = (0, 0, CACHE_MODE);
+        if let Some(tree) = &seed {
+            let like = tree.metadata()?;
+            (uid, gid, mode) = (like.uid(), like.gid(), like.mode() & 0o7777);
+        }
+        chown(dir, Some(mount.uid.unwrap_or(uid)), Some(mount.gid.unwrap_or(gid)))?;
+        let mode = mount.mode.unwrap_or(mode);
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))?;
         match &seed {
             Some(tree) => copy_tree(tree, dir),
@@ -244,13 +241,10 @@ fn cache(
     Ok(path)
 }
 
-/// A directory on disk that holds what a new cache starts with.
-fn seed_tree(at: &StepContext<'_>, mut files: Files<'_>) -> Result<PathBuf, BuildError> {
-    let paths = match &mut files.source {
-        // Even for layers the selection is made into one layer, since several cannot be copied from.
-        Source::Layers(_) | Source::Context(_) | Source::Empty => materialised(at, files)?,
-    };
-    let (lowers, subpath) = paths;
+/// A directory on disk that holds what a new cache starts with. Layers, too, are first made into one, since
+/// several cannot be copied from.
+fn seed_tree(at: &StepContext<'_>, files: Files<'_>) -> Result<PathBuf, BuildError> {
+    let (lowers, subpath) = materialised(at, files)?;
     Ok(lowers.into_iter().next().unwrap_or_default().join(subpath))
 }
 

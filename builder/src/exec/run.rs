@@ -109,10 +109,10 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// Make the upper and work directories in `area`. The upper directory becomes `/` as the step sees it:
-    /// mode 0755 always, owned as the root of the layer below is.
+    /// Make the upper and work directories in `area`. The upper directory becomes `/` as the step sees it,
+    /// always root's with mode 0755: no layer says otherwise, since the root itself is in no layer.
     pub(crate) fn make(area: &Path, lowers: Vec<PathBuf>) -> Result<Self, BuildError> {
-        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        use std::os::unix::fs::PermissionsExt as _;
         let (upper, work) = (area.join("upper"), area.join("work"));
         let wrap = |verb, path: &Path| {
             let path = path.to_owned();
@@ -127,13 +127,6 @@ impl Overlay {
         std::fs::create_dir(&work).map_err(wrap("create", &work))?;
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&upper, mode).map_err(wrap("set the mode of", &upper))?;
-        if let Some(top) = lowers.first() {
-            let top = std::fs::metadata(top).map_err(wrap("look at", top))?;
-            if (top.uid(), top.gid()) != (0, 0) {
-                std::os::unix::fs::chown(&upper, Some(top.uid()), Some(top.gid()))
-                    .map_err(wrap("set the owner of", &upper))?;
-            }
-        }
         Ok(Self { lowers, upper, work })
     }
 
@@ -146,12 +139,24 @@ impl Overlay {
     }
 }
 
-/// The trees of layers given bottom first, topmost first, made where they are missing.
+/// The trees of layers given bottom first, topmost first, made where they are missing. A layer with nothing
+/// in it is left out. One that is there twice is mounted once, at its upper place: it hides all that it
+/// could show at the lower one, and overlayfs refuses a directory that is given twice.
 pub(crate) fn tree_paths(
     session: &Session<'_>,
     layers: &[Arc<Layer>],
 ) -> Result<Vec<PathBuf>, BuildError> {
-    layers.iter().rev().map(|layer| Ok(session.deps.store.layers().tree(layer)?)).collect()
+    let mut paths: Vec<PathBuf> = Vec::with_capacity(layers.len());
+    for layer in layers.iter().rev() {
+        if layer.toc()?.is_empty() {
+            continue;
+        }
+        let path = session.deps.store.layers().tree(layer)?;
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 fn spec(session: &Session<'_>, step: &RunStep, identity: &StepIdentity, root: Root) -> Spec {

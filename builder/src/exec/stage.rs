@@ -117,6 +117,6 @@ fn prepare<'s>(at: &StepContext<'s>, step: &'s Step) -> Result<Box<dyn Prepared 
     match &step.action {
         Action::Copy(step) => copy::prepare(at, step),
         Action::Run(step) => run::prepare(at, step),
-        Action::Workdir { path, user } => copy::prepare_workdir(at, path, user),
+        Action::Workdir { path, user } => Ok(copy::prepare_workdir(at, path, user)),
     }
 }

@@ -47,11 +47,15 @@ pub(crate) fn unpack(
         staging,
         writer: session.deps.store.contents().writer(),
         links: 0,
+        times: Vec::new(),
     };
     let mut next = Some(first);
     while let Some(member) = next {
         unpacker.member(&member, &mut archive)?;
         next = archive.next_member().map_err(|e| unpacker.bad(&e))?;
+    }
+    for (path, mtime) in &unpacker.times {
+        unpacker.staging.set_time(path, *mtime)?;
     }
     unpacker.writer.finish()?;
     Ok(true)
@@ -96,6 +100,8 @@ struct Unpacker<'a, 'b> {
     writer: ContentWriter,
     /// Number of the next group of hard links.
     links: u64,
+    /// Times of the archive's directories, set when all is unpacked.
+    times: Vec<(LayerPath, i64)>,
 }
 
 impl Unpacker<'_, '_> {
@@ -115,6 +121,9 @@ impl Unpacker<'_, '_> {
         if node.kind == Kind::File {
             let (hash, size) = self.writer.put(&mut Data(archive))?;
             (node.content, node.size) = (Some(hash), size);
+        }
+        if node.is_dir() {
+            self.times.push((target.clone(), node.mtime));
         }
         self.staging.put(target, node)
     }

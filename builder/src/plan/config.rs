@@ -47,9 +47,6 @@ fn shown_pairs(pairs: &[(String, String)]) -> String {
 pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
     let pairs = pairs(planner, raw)?;
     for (name, value) in &pairs {
-        if name.is_empty() {
-            return Err(Problem::arguments("ENV names can not be blank"));
-        }
         planner.state.env.set(name, value);
         let pair = format!("{name}={value}");
         let env = &mut planner.state.config.env;
@@ -128,9 +125,10 @@ pub(super) fn workdir(
     path: &str,
 ) -> Result<(), Problem> {
     let path = planner.expand(path)?;
-    let dir = absolute(planner.workdir(), &path);
+    // An absolute path is kept as it is written; a relative one is cleaned by being joined.
+    let dir = if path.starts_with('/') { path } else { absolute(planner.workdir(), &path) };
     planner.state.config.working_dir.clone_from(&dir);
-    let makes_layer = dir != "/";
+    let makes_layer = absolute("/", &dir) != "/";
     planner.history(format!("WORKDIR {dir}"), makes_layer);
     if makes_layer {
         planner.steps.push(Step {
@@ -187,7 +185,7 @@ pub(super) fn volume(planner: &mut Planner<'_>, raw: &[String]) -> Result<(), Pr
     Ok(())
 }
 
-pub(super) fn healthcheck(planner: &mut Planner<'_>, check: &Healthcheck) -> Result<(), Problem> {
+pub(super) fn healthcheck(planner: &mut Planner<'_>, check: &Healthcheck) {
     planner.history(format!("HEALTHCHECK {}", check.history()), false);
     planner.state.config.healthcheck = Some(oci::Healthcheck {
         test: check.test.clone(),
@@ -197,7 +195,6 @@ pub(super) fn healthcheck(planner: &mut Planner<'_>, check: &Healthcheck) -> Res
         start_interval: check.start_interval.nanoseconds(),
         retries: i64::from(check.retries),
     });
-    Ok(())
 }
 
 pub(super) fn stop_signal(planner: &mut Planner<'_>, raw: &str) -> Result<(), Problem> {

@@ -67,13 +67,16 @@ fn mount(planner: &Planner<'_>, flag: &MountFlag) -> Result<PlannedMount, Proble
 }
 
 fn network(planner: &Planner<'_>, asked: Network) -> Result<NetworkMode, Problem> {
-    match asked {
-        Network::Default => Ok(planner.input.options.network),
-        Network::None => Ok(NetworkMode::None),
-        Network::Host if planner.input.options.allow_host_network => Ok(NetworkMode::Host),
-        Network::Host => Err(Problem::arguments(
+    let wanted = match asked {
+        Network::Default => planner.input.options.network,
+        Network::None => NetworkMode::None,
+        Network::Host => NetworkMode::Host,
+    };
+    match wanted {
+        NetworkMode::Host if !planner.input.options.allow_host_network => Err(Problem::arguments(
             "entitlement network.host is not allowed: build with --allow network.host",
         )),
+        allowed => Ok(allowed),
     }
 }
 

@@ -100,7 +100,14 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
 /// What the first instruction of a stage finds.
 fn initial(input: &StageInput<'_>) -> StageState {
     let mut state = match (input.parent, input.base) {
-        (Some(parent), _) => StageState { cmd_set: false, ..parent.end.clone() },
+        (Some(parent), _) => {
+            let mut state = StageState { cmd_set: false, ..parent.end.clone() };
+            // What the parent's image says counts again over what its ARGs said.
+            for (name, value) in EnvList::from_config(&parent.config.env).pairs() {
+                state.env.set(name, value);
+            }
+            state
+        }
         (None, Some(base)) => StageState {
             env: EnvList::from_config(&base.config.env),
             config: base.config.clone(),
@@ -147,7 +154,10 @@ impl Planner<'_> {
             Instruction::Workdir(path) => config::workdir(self, located, path),
             Instruction::Expose(ports) => config::expose(self, ports),
             Instruction::Volume(paths) => config::volume(self, paths),
-            Instruction::Healthcheck(check) => config::healthcheck(self, check),
+            Instruction::Healthcheck(check) => {
+                config::healthcheck(self, check);
+                Ok(())
+            }
             Instruction::StopSignal(signal) => config::stop_signal(self, signal),
             Instruction::OnBuild(trigger) => {
                 self.state.config.on_build.push(trigger.text.clone());
