@@ -27,7 +27,7 @@ pub trait ImageSource: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The source failed.
-    #[error("cannot fetch {reference}")]
+    #[error("cannot fetch {}", reference.familiar())]
     Fetch {
         /// The image.
         reference: Box<Reference>,
@@ -36,7 +36,7 @@ pub enum SourceError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// A layout directory could not be read.
-    #[error("cannot take {reference} from {}", directory.display())]
+    #[error("cannot take {} from `{}`", reference.familiar(), directory.display())]
     Layout {
         /// The image.
         reference: Box<Reference>,
@@ -74,13 +74,13 @@ impl ImageSource for LayoutSource {
             all_platforms: false,
             select: Some(reference.clone()),
         };
-        let images = transfer::load_dir(store, lease, &self.directory, &options).map_err(|source| {
-            SourceError::Layout {
-                reference: Box::new(reference.clone()),
-                directory: self.directory.clone(),
-                source,
+        match transfer::load_dir(store, lease, &self.directory, &options) {
+            Ok(images) => Ok(images.into_iter().next().map(|(_, image)| image)),
+            Err(TransferError::NotSelected { .. }) => Ok(None),
+            Err(source) => {
+                let (reference, directory) = (Box::new(reference.clone()), self.directory.clone());
+                Err(SourceError::Layout { reference, directory, source })
             }
-        })?;
-        Ok(images.into_iter().next().map(|(_, image)| image))
+        }
     }
 }

@@ -30,7 +30,7 @@ impl Layers {
         }
         let toc = Toc::from_entries(entries)?;
         let id = toc.layer_id();
-        if let Some(layer) = self.by_id(&id)? {
+        if let Some(layer) = self.reuse(self.by_id(&id)?)? {
             return Ok(layer);
         }
         for entry in toc.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0) {
@@ -61,7 +61,7 @@ impl Layers {
         upper::settle(upper, &changes)?;
         let toc = Toc::from_entries(changes.entries)?;
         let id = toc.layer_id();
-        if let Some(layer) = self.by_id(&id)? {
+        if let Some(layer) = self.reuse(self.by_id(&id)?)? {
             return Ok(layer);
         }
         let staged = self.staging.new_dir()?;

@@ -78,7 +78,7 @@ impl Layers {
         diff_id: Option<DiffId>,
     ) -> Result<Arc<Layer>, StoreError> {
         if let Some(diff_id) = &diff_id
-            && let Some(layer) = self.by_diff_id(diff_id)?
+            && let Some(layer) = self.reuse(self.by_diff_id(diff_id)?)?
         {
             return Ok(layer);
         }
@@ -90,7 +90,7 @@ impl Layers {
     }
 
     fn keep(&self, taken: Taken) -> Result<Arc<Layer>, StoreError> {
-        if let Some(layer) = self.by_diff_id(&taken.diff_id)? {
+        if let Some(layer) = self.reuse(self.by_diff_id(&taken.diff_id)?)? {
             return Ok(layer);
         }
         let toc = crate::toc::Toc::from_entries(taken.entries)?;

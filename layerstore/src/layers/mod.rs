@@ -232,6 +232,14 @@ impl Layers {
         }
     }
 
+    /// A layer that was found where one was to be made: young from now on, so that no prune takes it
+    /// from a lease that began before. None if one took it just now.
+    pub(crate) fn reuse(&self, found: Option<Arc<Layer>>) -> Result<Option<Arc<Layer>>, StoreError> {
+        let Some(layer) = found else { return Ok(None) };
+        let root = self.directory.parent().unwrap_or(&self.directory);
+        Ok(crate::store::make_young(root, &layer.directory)?.then_some(layer))
+    }
+
     /// The short ids of all layers, sorted.
     pub fn list(&self) -> Result<Vec<ShortId>, StoreError> {
         let error = |error: io::Error| StoreError::io("read", &self.directory)(error);
@@ -309,7 +317,7 @@ impl Layers {
                 Ok(Arc::new(layer))
             }
             Err(error) if is_taken(&error) => {
-                self.by_id(&id)?.ok_or(StoreError::LayerMissing { layer: short })
+                self.reuse(self.by_id(&id)?)?.ok_or(StoreError::LayerMissing { layer: short })
             }
             Err(error) => Err(StoreError::io("publish", directory)(error)),
         }

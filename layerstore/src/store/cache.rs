@@ -19,13 +19,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lease, Store, hashed_name, image::touch};
+use super::{Lease, Store, checked, hashed_name, image::touch};
 use crate::{LayerId, StoreError, atomic::read_bounded};
 
 /// The version of the cache's files.
 pub const CACHE_VERSION: u32 = 1;
 const HEADER: &str = "lapcache 1 ";
-const CHECKSUM_CHARS: usize = 64;
 /// Largest file of the cache: hashes of a million files.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 /// A record used more often than this is not touched each time: a build that does nothing writes
@@ -122,12 +121,13 @@ impl Store {
     /// What was remembered under this name.
     pub fn memo_get(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.cache_dir("memos").join(hashed_name(name));
-        unwrap_checked(read_bounded(&path, FILE_BYTES_MAX).ok()??)
+        checked::unwrap(HEADER, read_bounded(&path, FILE_BYTES_MAX).ok()??)
     }
 
     /// Remembers bytes under this name.
     pub fn memo_put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.staging().write(&self.cache_dir("memos").join(hashed_name(name)), &wrap_checked(bytes))
+        self.staging()
+            .write(&self.cache_dir("memos").join(hashed_name(name)), &checked::wrap(HEADER, bytes))
     }
 
     fn cache_path(&self, key: &CacheKey) -> PathBuf {
@@ -141,7 +141,7 @@ impl Store {
 
     fn write_checked<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StoreError> {
         let json = serde_json::to_vec(value).expect("because the keys are plain strings");
-        self.staging().write(path, &wrap_checked(&json))
+        self.staging().write(path, &checked::wrap(HEADER, &json))
     }
 }
 
@@ -179,30 +179,10 @@ fn named_well(path: &Path) -> bool {
 /// Whether a slot or a memo is whole.
 pub(super) fn is_whole(path: &Path) -> bool {
     let bytes = read_bounded(path, FILE_BYTES_MAX);
-    bytes.is_ok_and(|bytes| bytes.and_then(unwrap_checked).is_some())
+    bytes.is_ok_and(|bytes| bytes.and_then(|bytes| checked::unwrap(HEADER, bytes)).is_some())
 }
 
 fn read_checked<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&unwrap_checked(read_bounded(path, FILE_BYTES_MAX).ok()??)?).ok()
-}
-
-fn wrap_checked(bytes: &[u8]) -> Vec<u8> {
-    let mut file = Vec::with_capacity(bytes.len() + HEADER.len() + CHECKSUM_CHARS + 1);
-    file.extend_from_slice(HEADER.as_bytes());
-    file.extend_from_slice(blake3::hash(bytes).to_hex().as_bytes());
-    file.push(b'\n');
-    file.extend_from_slice(bytes);
-    file
-}
-
-fn unwrap_checked(mut file: Vec<u8>) -> Option<Vec<u8>> {
-    let rest = file.strip_prefix(HEADER.as_bytes())?;
-    let (checksum, rest) = rest.split_at_checked(CHECKSUM_CHARS)?;
-    let body = rest.strip_prefix(b"\n")?;
-    if blake3::hash(body).to_hex().as_bytes() != checksum {
-        return None;
-    }
-    let start = file.len() - body.len();
-    file.drain(..start);
-    Some(file)
+    serde_json::from_slice(&checked::unwrap(HEADER, read_bounded(path, FILE_BYTES_MAX).ok()??)?)
+        .ok()
 }

@@ -4,7 +4,7 @@
 //! manifest is made when someone asks for it, or is the one that it came with: those bytes are kept
 //! and handed out again as long as they name the layers in the form that is asked for.
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -123,11 +123,7 @@ impl Store {
     }
 
     /// As [`put_touched`](Self::put_touched), for a file aside whose digest the caller verified.
-    pub(crate) fn adopt_touched(
-        &self,
-        file: &std::path::Path,
-        digest: &Digest,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn adopt_touched(&self, file: &Path, digest: &Digest) -> Result<(), StoreError> {
         let _lock = lock::shared(self.root())?;
         if self.blobs().has(digest) {
             return touch(&self.blobs().path(digest));
@@ -246,7 +242,7 @@ pub(crate) fn epoch_of(
         return Ok(Some(None));
     }
     let directory = layer.directory();
-    let error = |error: std::io::Error| StoreError::io("read", directory)(error);
+    let error = |error: io::Error| StoreError::io("read", directory)(error);
     for entry in std::fs::read_dir(directory).map_err(error)? {
         let name = entry.map_err(error)?.file_name();
         let label = name.to_str().and_then(|name| name.strip_prefix("diff."));
@@ -264,8 +260,18 @@ fn parse_epoch(label: &str) -> Option<Epoch> {
     clamp.map(Epoch::Clamp).or(set.map(Epoch::Set))
 }
 
+/// Makes what is at `path` young; false if it is gone. Under the shared lock, so that no prune has
+/// decided to take it.
+pub(crate) fn make_young(root: &Path, path: &Path) -> Result<bool, StoreError> {
+    let _lock = lock::shared(root)?;
+    match touch(path) {
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
 /// Gives a file the present time of the file system.
-pub(super) fn touch(path: &std::path::Path) -> Result<(), StoreError> {
+pub(super) fn touch(path: &Path) -> Result<(), StoreError> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: now };

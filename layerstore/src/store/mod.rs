@@ -18,6 +18,7 @@
 
 mod cache;
 pub mod check;
+mod checked;
 pub mod gc;
 mod image;
 mod layout;
@@ -37,8 +38,8 @@ use std::{
 
 pub use crate::atomic::Staging as WorkArea;
 pub use cache::{CACHE_VERSION, CacheKey, CacheRecord};
-pub(crate) use image::epoch_of;
 pub use image::{ImageRecord, ManifestOptions};
+pub(crate) use image::{epoch_of, make_young};
 pub use layout::{IdRange, OpenOptions, OwnerMap, STORE_VERSION};
 pub use lease::Lease;
 pub use mounts::{CacheMount, Sharing};

@@ -1,27 +1,26 @@
 //! Tags: full reference → image record, one small file each, replaced by rename.
 //!
-//! `tags/<BLAKE3 of the canonical reference>` holds `{version, reference, image}`; the reference
-//! inside counts, and a file under another's name is damaged. Moving a tag is the last thing that a
+//! `tags/<BLAKE3 of the canonical reference>` is `lapstrake-tag 1 <BLAKE3 of the rest>\n` and the
+//! rest, `{reference, image}` in JSON; the reference inside counts, and a file under another's name is damaged. Moving a tag is the last thing that a
 //! build does; a tag that already says the same is not touched.
 
 use std::{fs, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRecord, Store, hashed_name, lock};
+use super::{ImageRecord, Store, checked, hashed_name, lock};
 use crate::{
     Digest, StoreError, atomic::read_record, limits::CONFIG_BYTES_MAX, oci::ImageConfig,
     reference::Reference,
 };
 
-/// The version of the tag file.
-const TAG_VERSION: u32 = 1;
+/// How a tag file of this version begins.
+const HEADER: &str = "lapstrake-tag 1 ";
 /// A prefix of an id shorter than this could be anything.
 const ID_PREFIX_MIN: usize = 4;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct TagFile {
-    version: u32,
     reference: Reference,
     image: ImageRecord,
 }
@@ -43,12 +42,12 @@ impl Store {
         reference: &Reference,
         image: &ImageRecord,
     ) -> Result<(), StoreError> {
-        let file =
-            TagFile { version: TAG_VERSION, reference: reference.clone(), image: image.clone() };
+        let file = TagFile { reference: reference.clone(), image: image.clone() };
         let path = self.tag_path(reference);
         let mut bytes =
             serde_json::to_vec_pretty(&file).expect("because the keys are plain strings");
         bytes.push(b'\n');
+        let bytes = checked::wrap(HEADER, &bytes);
         if read_record(&path)?.as_deref() == Some(&bytes) {
             return Ok(());
         }
@@ -186,11 +185,13 @@ impl Store {
     fn read_tag(&self, path: &std::path::Path) -> Result<Option<TagFile>, StoreError> {
         let Some(bytes) = read_record(path)? else { return Ok(None) };
         let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
-        let file: TagFile =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if file.version != TAG_VERSION {
-            return Err(damaged(format!("it has format version {}", file.version)));
+        if !bytes.starts_with(HEADER.as_bytes()) {
+            return Err(damaged("it is not a tag of a version that this program knows".into()));
         }
+        let json = checked::unwrap(HEADER, bytes);
+        let json = json.ok_or_else(|| damaged("it does not fit its checksum".into()))?;
+        let file: TagFile =
+            serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
         if self.tag_path(&file.reference) != path {
             return Err(damaged(format!("it is the tag {}", file.reference)));
         }

@@ -1,0 +1,198 @@
+//! Every kind of damage is found, and repairing takes exactly what cannot be used.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use lapstrake_layerstore::{
+    CacheKey, CacheRecord,
+    compress::{Codec, Compression},
+    layers::Expected,
+    store::{
+        ManifestOptions,
+        check::{FsckOptions, FsckReport, Severity},
+    },
+};
+
+use crate::support::{Fixture, assert_clean, fixture, name};
+
+/// Images `packs:1` (layers of ours) and `blob:1` (a layer that came), trees, cache, manifest.
+fn full() -> Fixture {
+    let f = fixture();
+    let base = f.layer(&[("etc/motd", b"hello"), ("bin/sh", &[7; 9000])]);
+    let top = f.layer(&[("etc/motd", b"other")]);
+    let image = f.image("packs:1", &[base.clone(), top.clone()]);
+    let options = ManifestOptions::new(Compression::new(Codec::Gzip));
+    let (_, manifest) = f.store.manifest(&image, &options).expect("a manifest");
+    f.store.tag(&name("packs:1"), &image.with_manifest(manifest)).expect("tagged");
+    f.store.layers().tree(&base).expect("a tree");
+    let single = f.layer(&[("only", b"foreign")]);
+    let mut tar = Vec::new();
+    f.store.layers().write_tar(&single, &mut tar, None).expect("a tar");
+    // The same files with another end: another diffID.
+    tar.extend_from_slice(&[0; 512]);
+    let foreign = f.store.layers().import_tar(&mut &*tar, Expected::default()).expect("imported");
+    f.store.layers().tree(&foreign).expect("a tree");
+    f.image("blob:1", &[foreign]);
+    let record = CacheRecord {
+        layer: Some(*top.id()),
+        created_unix: 1,
+        step: "COPY".into(),
+        inputs: serde_json::json!({"a": 1}),
+    };
+    f.store.cache_put(&CacheKey([1; 32]), &record).expect("room");
+    assert_clean(&f.store);
+    f
+}
+
+fn fsck(f: &Fixture, repair: bool, deep: bool) -> FsckReport {
+    f.store.fsck(FsckOptions { repair, deep }).expect("fsck")
+}
+
+/// Files below a directory.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).expect("readable") {
+        let entry = entry.expect("readable");
+        if entry.file_type().expect("readable").is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+fn flip(path: &Path) {
+    let mut file = OpenOptions::new().read(true).write(true).open(path).expect("writable");
+    let middle = file.metadata().expect("readable").len() / 2;
+    let mut byte = [0];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, middle).expect("not empty");
+    file.seek(SeekFrom::Start(middle)).expect("seek");
+    file.write_all(&[byte[0] ^ 0x55]).expect("room");
+}
+
+#[test]
+fn damage_to_any_file_is_found_and_repaired() {
+    let count = files(full().store.root()).len();
+    for at in 0..count {
+        let f = full();
+        let all = files(f.store.root());
+        let path = &all[at];
+        let shown = path.strip_prefix(f.store.root()).expect("below").display().to_string();
+        if fs::metadata(path).expect("there").len() == 0 || shown == "store.json" {
+            continue;
+        }
+        flip(path);
+        let report = fsck(&f, false, true);
+        // The text of a mount's id, the lock and such are checked by nobody; none is in here.
+        assert!(!report.problems.is_empty(), "{shown} was changed and nobody saw it");
+        let repaired = fsck(&f, true, true);
+        assert!(repaired.is_clean(), "{shown}: {:#?}", repaired.problems);
+        let again = fsck(&f, false, true);
+        assert!(again.problems.is_empty(), "{shown}: {:#?}", again.problems);
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_is_found_and_repaired() {
+    let count = files(full().store.root()).len();
+    for at in 0..count {
+        let f = full();
+        let all = files(f.store.root());
+        let shown = all[at].strip_prefix(f.store.root()).expect("below").display().to_string();
+        if ["store.json", "lock"].contains(&shown.as_str()) {
+            continue;
+        }
+        fs::remove_file(&all[at]).expect("there");
+        // What may be absent: tags, cache, index entries, recorded diffIDs and compressed forms.
+        fsck(&f, true, true);
+        let again = fsck(&f, false, true);
+        assert!(again.problems.is_empty(), "{shown}: {:#?}", again.problems);
+        for (reference, image) in f.store.tags().expect("tags") {
+            f.store.image_layers(&image).unwrap_or_else(|e| panic!("{shown}: {reference}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn one_bad_content_takes_only_what_needs_it() {
+    let f = full();
+    let packs = f.store.contents().list_packs().expect("packs");
+    let hello = blake3::hash(b"hello");
+    for (id, path) in packs {
+        for record in f.store.contents().pack_records(id).expect("records") {
+            if record.hash.as_bytes() == hello.as_bytes() {
+                let file = OpenOptions::new().write(true).open(&path).expect("writable");
+                std::os::unix::fs::FileExt::write_all_at(&file, b"HELLO", record.offset)
+                    .expect("room");
+            }
+        }
+    }
+    let report = fsck(&f, true, false);
+    assert!(report.is_clean());
+    let tags: Vec<_> =
+        f.store.tags().expect("tags").into_iter().map(|tag| tag.0.familiar()).collect();
+    assert_eq!(tags, ["blob:1"]);
+    let sh = lapstrake_layerstore::ContentHash::of(&[7; 9000]);
+    assert!(f.store.contents().has(&sh), "the sound content of the same pack is still there");
+    assert!(!f.store.contents().has(&lapstrake_layerstore::ContentHash::of(b"hello")));
+    let layers = f.store.layers().list().expect("layers").len();
+    assert_eq!(layers, 3, "only the layer with the bad content is gone");
+}
+
+#[test]
+fn what_a_dead_process_leaves_is_a_leftover() {
+    let f = full();
+    fs::create_dir(f.store.root().join("work/w-dead")).expect("room");
+    File::create(f.store.root().join("leases/l-dead")).expect("room");
+    fs::write(f.store.root().join("blobs/sha256/stray"), "x").expect("room");
+    let report = fsck(&f, false, false);
+    assert!(report.is_clean());
+    assert_eq!(report.problems.len(), 3, "{:#?}", report.problems);
+    assert!(report.problems.iter().all(|problem| problem.severity == Severity::Leftover));
+    fsck(&f, true, false);
+    assert!(fsck(&f, false, false).problems.is_empty());
+}
+
+#[test]
+fn the_wrong_owner_and_the_wrong_version_are_refused() {
+    use lapstrake_layerstore::{
+        OpenOptions, Store, StoreError,
+        layers::OverlayXattr,
+        store::{IdRange, OwnerMap},
+    };
+    let f = full();
+    let root = f.store.root();
+    let mapped = OwnerMap {
+        uids: vec![IdRange { inside: 0, outside: 1000, length: 1 }],
+        gids: vec![IdRange { inside: 0, outside: 1000, length: 1 }],
+    };
+    let open = |owner_map, overlay_xattr| {
+        Store::open(root, &OpenOptions { create: false, overlay_xattr, owner_map })
+    };
+    let error = open(Some(mapped), OverlayXattr::User).expect_err("another owner");
+    assert!(error.to_string().contains("belongs to root, and was opened as user 1000 with 1 ids"));
+    let error = open(Some(OwnerMap::root()), OverlayXattr::User).expect_err("another namespace");
+    assert!(matches!(error, StoreError::OtherOverlay { .. }), "{error}");
+    open(None, OverlayXattr::User).expect("who touches no tree may come in");
+    let json = fs::read_to_string(root.join("store.json")).expect("there");
+    fs::write(root.join("store.json"), json.replace("\"version\": 1", "\"version\": 9"))
+        .expect("room");
+    let error = open(None, OverlayXattr::User).expect_err("another version");
+    assert!(error.to_string().contains("format version 9"), "{error}");
+    fs::write(root.join("store.json"), json).expect("room");
+    let elsewhere = f.beside("elsewhere");
+    let absent = OpenOptions { create: false, overlay_xattr: OverlayXattr::User, owner_map: None };
+    let error = Store::open(&elsewhere, &absent).expect_err("nothing there");
+    assert!(matches!(error, StoreError::NoStore { .. }), "{error}");
+    assert!(!elsewhere.exists());
+    fs::create_dir(&elsewhere).expect("room");
+    fs::write(elsewhere.join("precious"), "data").expect("room");
+    let create = OpenOptions { create: true, ..absent };
+    let error = Store::open(&elsewhere, &create).expect_err("something else there");
+    assert!(error.to_string().contains("holds `precious`"), "{error}");
+}

@@ -1,0 +1,11 @@
+//! The store as its users see it: through its public face, on a disk, with strangers for judges.
+
+mod broken;
+mod concurrency;
+mod fsck;
+mod kill;
+mod prune;
+mod strangers;
+mod support;
+mod transfer;
+mod unlisted;

@@ -1,0 +1,229 @@
+//! Garbage goes, and nothing else does.
+
+use std::{fs, path::Path, sync::Arc};
+
+use lapstrake_layerstore::{
+    CacheKey, CacheRecord, Store,
+    compress::{Codec, Compression},
+    layers::Layer,
+    store::{ManifestOptions, Sharing, gc::PruneOptions},
+};
+
+use crate::support::{Fixture, count, fixture, layer, name, open, put_image};
+
+fn record(layer: &Arc<Layer>) -> CacheRecord {
+    let layer = Some(*layer.id());
+    CacheRecord { layer, created_unix: 5, step: "RUN x".into(), inputs: serde_json::json!({}) }
+}
+
+fn key(number: u8) -> CacheKey {
+    CacheKey([number; 32])
+}
+
+fn has(store: &Store, layer: &Arc<Layer>) -> bool {
+    store.layers().get(layer.short()).expect("readable").is_some()
+}
+
+fn prune(f: &Fixture, options: &PruneOptions) -> usize {
+    f.store.prune(options).expect("pruned").layers.len()
+}
+
+#[test]
+fn only_what_nothing_reaches_goes() {
+    let f = fixture();
+    let tagged = f.layer(&[("tagged", b"1")]);
+    let cached = f.layer(&[("cached", b"2")]);
+    let garbage = f.layer(&[("garbage", b"3")]);
+    let image = f.image("app:1", &[tagged.clone()]);
+    f.store.manifest(&image, &ManifestOptions::new(Compression::new(Codec::Gzip))).expect("made");
+    f.store.cache_put(&key(1), &record(&cached)).expect("room");
+    let before = f.store.usage().expect("usage");
+    let report = f.store.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!(report.layers, [garbage.short().clone()]);
+    assert_eq!(report.packs.len(), 1);
+    assert!(report.bytes > 0 && before.total > f.store.usage().expect("usage").total);
+    assert!(has(&f.store, &tagged) && has(&f.store, &cached) && !has(&f.store, &garbage));
+    f.store.tag(&name("app:2"), &image).expect("the image is whole");
+    assert_eq!(prune(&f, &PruneOptions::default()), 0, "a second prune finds nothing");
+    f.store.untag(&name("app:1")).expect("untagged");
+    assert_eq!(prune(&f, &PruneOptions::default()), 0, "another name keeps it");
+    f.store.untag(&name("app:2")).expect("untagged");
+    assert_eq!(prune(&f, &PruneOptions { all: true, ..PruneOptions::default() }), 2);
+    for part in ["layers", "packs", "blobs/sha256", "index/diff", "tags", "leases"] {
+        assert_eq!(count(&f.store.root().join(part)), 0, "{part}");
+    }
+}
+
+#[test]
+fn a_lease_keeps_what_it_holds_and_what_is_made_under_it() {
+    let f = fixture();
+    let old = f.layer(&[("old", b"1")]);
+    let forgotten = f.layer(&[("forgotten", b"2")]);
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let lease = f.store.lease().expect("a lease");
+    lease.hold(old.short()).expect("there");
+    let fresh = f.layer(&[("fresh", b"3")]);
+    let image = put_image(&f.store, &lease, &[fresh.clone()]);
+    let other = open(f.store.root());
+    let report =
+        other.prune(&PruneOptions { all: true, ..PruneOptions::default() }).expect("pruned");
+    assert_eq!(report.live_leases, 1);
+    assert_eq!(report.layers, [forgotten.short().clone()]);
+    assert!(report.packs.is_empty(), "packs wait until nobody works");
+    f.store.tag(&name("app:1"), &image).expect("the image is whole");
+    assert!(lease.hold(forgotten.short()).is_err());
+    drop(lease);
+    let report = other.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!(report.layers, [old.short().clone()]);
+    assert_eq!(report.packs.len(), 2);
+    assert!(has(&other, &fresh));
+}
+
+#[test]
+fn a_cache_record_is_used_held_and_forgotten() {
+    let f = fixture();
+    let made = f.layer(&[("a", b"1")]);
+    f.store.cache_put(&key(1), &record(&made)).expect("room");
+    let lease = f.store.lease().expect("a lease");
+    assert_eq!(f.store.cache_get(&key(1), &lease), Some(record(&made)));
+    assert_eq!(f.store.cache_get(&key(2), &lease), None);
+    f.store.cache_slot_put("Dockerfile:1", &key(1)).expect("room");
+    assert_eq!(f.store.cache_slot_get("Dockerfile:1"), Some(key(1)));
+    assert_eq!(f.store.cache_slot_get("Dockerfile:2"), None);
+    f.store.memo_put("hashes", b"bytes").expect("room");
+    assert_eq!(f.store.memo_get("hashes").as_deref(), Some(&b"bytes"[..]));
+    f.store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).expect("pruned");
+    assert_eq!(f.store.cache_get(&key(1), &lease), None);
+    assert_eq!(f.store.memo_get("hashes"), None);
+    assert!(has(&f.store, &made), "the lease still holds the layer");
+}
+
+#[test]
+fn a_damaged_record_is_as_if_it_were_not_there() {
+    let f = fixture();
+    let made = f.layer(&[("a", b"1")]);
+    f.store.cache_put(&key(1), &record(&made)).expect("room");
+    let hex = key(1).hex();
+    let path = f.store.root().join("cache/keys").join(&hex[..2]).join(&hex);
+    let good = fs::read(&path).expect("there");
+    let lease = f.store.lease().expect("a lease");
+    for cut in 0..good.len() {
+        fs::write(&path, &good[..cut]).expect("room");
+        assert_eq!(f.store.cache_get(&key(1), &lease), None, "{cut} bytes");
+    }
+    fs::write(&path, &good).expect("room");
+    assert!(f.store.cache_get(&key(1), &lease).is_some());
+}
+
+#[test]
+fn the_oldest_records_go_until_the_store_is_small_enough() {
+    let f = fixture();
+    let layers: Vec<_> = (0..4_u8)
+        .map(|number| {
+            let made = f.layer(&[("data", &vec![number; 1 << 20])]);
+            f.store.cache_put(&key(number), &record(&made)).expect("room");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            made
+        })
+        .collect();
+    let cap = PruneOptions { keep_storage: Some(5 << 19), ..PruneOptions::default() };
+    let report = f.store.prune(&cap).expect("pruned");
+    let left: Vec<bool> = layers.iter().map(|layer| has(&f.store, layer)).collect();
+    assert_eq!(left, [false, false, true, true]);
+    assert_eq!((report.cache_records, report.packs.len()), (2, 2));
+    let none_is_older = PruneOptions { until: Some(1000), ..PruneOptions::default() };
+    assert_eq!(prune(&f, &none_is_older), 0);
+    let all_are_older = PruneOptions { until: Some(1 << 40), ..PruneOptions::default() };
+    assert_eq!(prune(&f, &all_are_older), 2);
+}
+
+#[test]
+fn cache_mounts_are_shared_private_or_locked_and_pruned_when_idle() {
+    let f = fixture();
+    let mount = |sharing| {
+        let mut fill = |path: &Path| fs::write(path.join("seed"), "1");
+        let mut waiting = || panic!("nobody should wait here");
+        f.store.cache_mount("apt", sharing, &mut fill, &mut waiting).expect("a mount")
+    };
+    let one = mount(Sharing::Shared);
+    let two = mount(Sharing::Shared);
+    assert_eq!(one.path(), two.path());
+    let own = mount(Sharing::Private);
+    assert_ne!(one.path(), own.path());
+    assert_eq!(fs::read_to_string(own.path().join("seed")).expect("filled"), "1");
+    fs::write(one.path().join("kept"), "2").expect("room");
+    let all = PruneOptions { all: true, ..PruneOptions::default() };
+    assert_eq!(f.store.prune(&all).expect("pruned").mounts, Vec::<String>::new());
+    drop((two, own));
+    assert_eq!(f.store.prune(&all).expect("pruned").mounts, ["apt"]);
+    drop(one);
+    let locked = mount(Sharing::Locked);
+    assert!(locked.path().join("kept").exists(), "an idle mount keeps what is in it");
+    let waited = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut waiting = || waited.store(true, std::sync::atomic::Ordering::SeqCst);
+            let mut fill = |_: &Path| Ok(());
+            f.store.cache_mount("apt", Sharing::Locked, &mut fill, &mut waiting).expect("a mount")
+        });
+        while !waited.load(std::sync::atomic::Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        drop(locked);
+        waiter.join().expect("it went on");
+    });
+    assert_eq!(f.store.prune(&all).expect("pruned").mounts, ["apt"]);
+}
+
+#[test]
+fn every_byte_has_an_owner() {
+    let f = fixture();
+    let base = f.layer(&[("data", &vec![1; 3 << 20])]);
+    let a = f.layer(&[("a", &vec![2; 1 << 20])]);
+    f.image("a:1", &[base.clone(), a.clone()]);
+    f.image("b:1", &[base.clone()]);
+    f.store.layers().tree(&base).expect("a tree");
+    f.store.cache_put(&key(1), &record(&a)).expect("room");
+    let usage = f.store.usage().expect("usage");
+    let by_name =
+        |tag: &str| usage.images.iter().find(|image| image.reference == name(tag)).expect("it");
+    assert!(by_name("a:1").exclusive >= 1 << 20 && by_name("a:1").shared >= 6 << 20);
+    assert_eq!(by_name("b:1").exclusive, 0);
+    let du = crate::support::run("du", &["-s", "-B1", crate::support::text(f.store.root())]);
+    let du: u64 =
+        du.expect("du").split_whitespace().next().expect("a number").parse().expect("a number");
+    assert!(usage.total.abs_diff(du) * 100 <= du, "{} and du says {du}", usage.total);
+}
+
+#[test]
+fn prune_never_takes_what_a_build_at_work_needs() {
+    let f = fixture();
+    let root = f.store.root().to_owned();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let pruner = scope.spawn(|| {
+            let store = open(&root);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                store
+                    .prune(&PruneOptions { all: true, ..PruneOptions::default() })
+                    .expect("pruned");
+            }
+        });
+        // A failure must stop the pruner, too, or the scope never ends.
+        let built = std::panic::catch_unwind(|| build_again_and_again(&root));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        pruner.join().expect("it pruned");
+        built.expect("every build had what it needs");
+    });
+}
+
+fn build_again_and_again(root: &Path) {
+    for round in 0..60_u8 {
+        // Each build opens the store anew, as another process would.
+        let store = open(root);
+        let lease = store.lease().expect("a lease");
+        let made = layer(&store, &[("same", b"in every round"), ("round", &[round % 3])]);
+        let image = put_image(&store, &lease, &[made]);
+        store.tag(&name("app:1"), &image).expect("everything is there");
+    }
+}
