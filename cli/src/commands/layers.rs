@@ -83,7 +83,7 @@ fn rows(session: &Session, image: &NamedImage) -> Result<Vec<Row>, CommandError>
             instruction: instructions.next().unwrap_or_default(),
             diff_id: config.rootfs.diff_ids.get(at).map(ToString::to_string).unwrap_or_default(),
             files: layer.toc()?.stats().bytes,
-            blob: blobs.get(at).copied(),
+            blob: blobs.get(at).copied().or_else(|| layer.blob().map(|blob| blob.size)),
             counts: counts(&below, layer.toc()?, &with),
         });
         below = with;

@@ -5,7 +5,7 @@ pub(crate) mod completion;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod du;
-//FSCK pub(crate) mod fsck;
+pub(crate) mod fsck;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;

@@ -105,12 +105,10 @@ fn text(report: &PruneReport) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, noun)| format::count(*count, noun))
         .collect();
-    let what = if removed.is_empty() {
-        "nothing to remove".to_owned()
-    } else {
-        format!("removed {}", removed.join(", "))
-    };
-    format!("{what}; {} freed\n", format::bytes(report.bytes))
+    if removed.is_empty() {
+        return "nothing to remove\n".into();
+    }
+    format!("removed {}; {} freed\n", removed.join(", "), format::bytes(report.bytes))
 }
 
 #[cfg(test)]
@@ -119,7 +117,7 @@ mod tests {
 
     #[test]
     fn reports_read_well() {
-        assert_eq!(text(&PruneReport::default()), "nothing to remove; 0 B freed\n");
+        assert_eq!(text(&PruneReport::default()), "nothing to remove\n");
         let report =
             PruneReport { cache_records: 2, work_areas: 1, bytes: 1000, ..PruneReport::default() };
         assert_eq!(
