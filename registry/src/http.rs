@@ -19,6 +19,7 @@ use ureq::{Agent, Body, Proxy, SendBody};
 
 use crate::client::Options;
 use crate::error::Fault;
+use crate::proxy::{self, Exceptions};
 use crate::secret::Secret;
 use crate::url::{BadUrl, Scheme, Url, is_loopback};
 use crate::{limits, tls};
@@ -142,6 +143,7 @@ impl Response {
 /// The connections of one client.
 pub(crate) struct Http {
     options: Options,
+    exceptions: Exceptions,
     plain: Agent,
     secure: Mutex<Option<Agent>>,
 }
@@ -155,9 +157,10 @@ impl fmt::Debug for Http {
 impl Http {
     /// Connections as the options describe; nothing is opened or read yet.
     pub(crate) fn new(options: Options) -> Result<Self, Fault> {
-        let proxy = proxy(options.http_proxy.as_deref(), &options.no_proxy)?;
+        let proxy = proxy::parse(options.http_proxy.as_deref())?;
         let plain = agent(&options, proxy).build().new_agent();
-        Ok(Self { options, plain, secure: Mutex::new(None) })
+        let exceptions = Exceptions::new(&options.no_proxy);
+        Ok(Self { options, exceptions, plain, secure: Mutex::new(None) })
     }
 
     /// Whether plain http may go to this host.
@@ -204,7 +207,8 @@ impl Http {
 
     /// One request on the wire.
     fn exchange(&self, request: &Request<'_>, url: &Url) -> Result<Response, Fault> {
-        let agent = self.agent_for(url.scheme())?;
+        let way =
+            Way { agent: self.agent_for(url.scheme())?, direct: self.exceptions.apply_to(url) };
         let mut builder = HttpRequest::builder().method(&request.method).uri(url.to_string());
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
@@ -216,15 +220,15 @@ impl Http {
         }
         let answer = match &request.payload {
             Payload::None if request.method == Method::POST || request.method == Method::PUT => {
-                run(&agent, builder, &b""[..], limits::IDLE_TIMEOUT)
+                way.run(builder, &b""[..], limits::IDLE_TIMEOUT)
             }
-            Payload::None => run(&agent, builder, (), limits::IDLE_TIMEOUT),
-            Payload::Bytes(bytes) => run(&agent, builder, *bytes, limits::RESPONSE_TIMEOUT),
+            Payload::None => way.run(builder, (), limits::IDLE_TIMEOUT),
+            Payload::Bytes(bytes) => way.run(builder, *bytes, limits::RESPONSE_TIMEOUT),
             Payload::Stream { open, size } => {
                 let mut stream = open().map_err(|error| Fault::Store(Box::new(error)))?;
                 let builder = builder.header(CONTENT_LENGTH, *size);
                 let body = SendBody::from_reader(&mut stream);
-                run(&agent, builder, body, limits::RESPONSE_TIMEOUT)
+                way.run(builder, body, limits::RESPONSE_TIMEOUT)
             }
         };
         let (head, body) = answer.map_err(transport_fault)?.into_parts();
@@ -241,22 +245,31 @@ impl Http {
             return Ok(agent.clone());
         }
         let options = &self.options;
-        let proxy = proxy(options.https_proxy.as_deref(), &options.no_proxy)?;
+        let proxy = proxy::parse(options.https_proxy.as_deref())?;
         let config = agent(options, proxy).tls_config(tls::config(&options.ca_files)?).build();
         Ok(secure.insert(config.new_agent()).clone())
     }
 }
 
-/// Hands one request to ureq; `silence` bounds the wait for each part of the answer.
-fn run(
-    agent: &Agent,
-    builder: ureq::http::request::Builder,
-    body: impl ureq::AsSendBody,
-    silence: Duration,
-) -> Result<ureq::http::Response<Body>, ureq::Error> {
-    let request = builder.body(body)?;
-    let request = agent.configure_request(request).timeout_per_read(Some(silence)).build();
-    agent.run(request)
+/// How a request travels: whose connections, and whether past the proxy.
+struct Way {
+    agent: Agent,
+    direct: bool,
+}
+
+impl Way {
+    /// Hands one request to ureq; `silence` bounds the wait for each part of the answer.
+    fn run(
+        &self,
+        builder: ureq::http::request::Builder,
+        body: impl ureq::AsSendBody,
+        silence: Duration,
+    ) -> Result<ureq::http::Response<Body>, ureq::Error> {
+        let request = self.agent.configure_request(builder.body(body)?);
+        let request = request.timeout_per_read(Some(silence));
+        let request = if self.direct { request.proxy(None) } else { request };
+        self.agent.run(request.build())
+    }
 }
 
 /// What both agents share.
@@ -280,25 +293,6 @@ fn agent(
         .max_idle_connections_per_host(limits::MAX_JOBS)
         .input_buffer_size(limits::CONNECTION_BUFFER_BYTES)
         .output_buffer_size(limits::CONNECTION_BUFFER_BYTES)
-}
-
-/// The proxy of a scheme; this machine itself is never asked for through one.
-fn proxy(address: Option<&str>, exceptions: &[String]) -> Result<Option<Proxy>, Fault> {
-    let Some(address) = address.filter(|address| !address.is_empty()) else {
-        return Ok(None);
-    };
-    // The address may hold a password, so only its end is shown.
-    let wrong = || Fault::Proxy(address.rsplit('@').next().unwrap_or_default().to_owned());
-    let given = Proxy::new(address).map_err(|_| wrong())?;
-    let mut builder = Proxy::builder(given.protocol()).host(given.host()).port(given.port());
-    if let (Some(username), Some(password)) = (given.username(), given.password()) {
-        builder = builder.username(username).password(password);
-    }
-    let own = ["localhost", "127.0.0.0/8", "::1"].into_iter();
-    for exception in own.chain(exceptions.iter().map(String::as_str)) {
-        builder = builder.no_proxy(exception);
-    }
-    builder.build().map(Some).map_err(|_| wrong())
 }
 
 impl From<BadUrl> for Fault {
@@ -332,6 +326,10 @@ pub(crate) struct SourceFailure(pub(crate) io::Error);
 fn io_fault(error: io::Error) -> Fault {
     if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<SourceFailure>) {
         return Fault::Store(Box::new(error));
+    }
+    // std has no kind for a name that does not resolve, only these words before the resolver's own.
+    if error.to_string().starts_with("failed to lookup address information") {
+        return Fault::UnknownHost;
     }
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return Fault::Refused(error);

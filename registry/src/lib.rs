@@ -22,6 +22,7 @@ pub mod limits;
 mod manifest;
 mod parallel;
 mod progress;
+mod proxy;
 mod pull;
 mod push;
 mod retry;

@@ -108,17 +108,19 @@ impl Url {
         host_of(&self.authority)
     }
 
+    /// The port, stated or the scheme's own.
+    pub(crate) fn port(&self) -> u16 {
+        port_of(&self.authority).unwrap_or(match self.scheme {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        })
+    }
+
     /// Whether both go to the same place: scheme, host and port.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
-        let port = |url: &Self| {
-            port_of(&url.authority).unwrap_or(match url.scheme {
-                Scheme::Http => 80,
-                Scheme::Https => 443,
-            })
-        };
         self.scheme == other.scheme
             && self.host().eq_ignore_ascii_case(other.host())
-            && port(self) == port(other)
+            && self.port() == other.port()
     }
 }
 

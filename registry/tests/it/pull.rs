@@ -8,12 +8,13 @@ use lapstrake_layerstore::digest::Digest;
 use lapstrake_layerstore::oci::{Descriptor, Index, Platform, media_type};
 use lapstrake_layerstore::source::ImageSource;
 use lapstrake_layerstore::store::ImageRecord;
-use lapstrake_registry::{Event, Fault, Kind, Outcome, RegistryError, Silent};
+use lapstrake_registry::{Client, Event, Fault, Kind, Options, Outcome, RegistryError, Silent};
 
 use crate::fake::{Fake, name};
 use crate::http_server::{Answer, HttpServer, Request};
 use crate::support::{
-    Events, TestImage, TestStore, big_image, client, empty_store, pull, reference, small_image,
+    Events, TestImage, TestStore, big_image, client, empty_store, options, pull, reference,
+    small_image,
 };
 
 /// Starts a registry with an image, and something around it that may answer instead.
@@ -315,6 +316,37 @@ fn plain_http_goes_to_loopback_only() {
         request.target.contains("/blobs/").then_some(away)
     });
     assert!(matches!(&*error.fault, Fault::PlainHttp(host) if host == "192.0.2.1"), "{error:?}");
+}
+
+#[test]
+fn a_proxy_is_asked_for_what_is_not_here() {
+    let image = small_image();
+    let fake = Fake::with(&image);
+    // After CONNECT, what is asked on the same connection is for the registry behind the proxy.
+    let proxy = HttpServer::start(move |request| match request.method.as_str() {
+        "CONNECT" => Answer::status(200),
+        _ => fake.answer(request),
+    });
+    let through = |no_proxy: &[&str]| {
+        let options = Options {
+            http_proxy: Some(format!("http://{}", proxy.host())),
+            no_proxy: no_proxy.iter().map(|host| (*host).to_owned()).collect(),
+            insecure: vec!["registry.test".into()],
+            ..options()
+        };
+        pull(&Client::new(options).unwrap(), "registry.test", &empty_store(), &Silent)
+    };
+    assert_eq!(through(&[]).unwrap().config, Digest::of(&image.config));
+    assert!(proxy.lines().contains(&"CONNECT registry.test:80".to_owned()), "{:?}", proxy.lines());
+    let error = through(&["registry.test"]).unwrap_err();
+    assert!(matches!(*error.fault, Fault::UnknownHost), "{error:?}");
+    // Loopback is never asked for through it.
+    let server = around(&image, |_, _, _| None);
+    let asked = proxy.lines().len();
+    let http_proxy = Some(format!("http://{}", proxy.host()));
+    let client = Client::new(Options { http_proxy, ..options() }).unwrap();
+    pull(&client, &server.host(), &empty_store(), &Silent).unwrap();
+    assert_eq!(proxy.lines().len(), asked);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use lapstrake_layerstore::digest::{DiffId, Digest};
 use lapstrake_layerstore::layers::{Expected, OverlayXattr};
 use lapstrake_layerstore::oci::{Descriptor, ImageConfig, Manifest, Platform, media_type};
 use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::store::check::FsckOptions;
 use lapstrake_layerstore::store::{ImageRecord, OpenOptions, Store};
 use lapstrake_registry::{Client, Event, Options, Progress, RegistryError, RetryPolicy};
 
@@ -82,6 +83,17 @@ pub(crate) fn empty_store() -> TestStore {
     let options = OpenOptions { create: true, overlay_xattr, owner_map: None };
     let store = Store::open(&folder.join("store"), &options).unwrap();
     TestStore { store: Arc::new(store), folder }
+}
+
+impl Drop for TestStore {
+    /// Whatever a test did, the store is whole after it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let report = self.store.fsck(FsckOptions { repair: false, deep: true }).unwrap();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+    }
 }
 
 impl TestStore {
