@@ -97,6 +97,9 @@ pub const SERVER_BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most of a manifest that is too large anyway that our server reads on before it hangs up.
 pub const SERVER_DRAIN_BYTES: u64 = 64 << 20;
 
+/// Longest wait for work on the store that is under way when our server is stopped.
+pub const SERVER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Buffer of one connection in each direction: one layer's stream then takes a system call per
 /// 128 KiB instead of ureq's default.
 pub const CONNECTION_BUFFER_BYTES: usize = 128 << 10;

@@ -93,7 +93,11 @@ impl Server {
             .build()
             .map_err(ServeError::Threads)?;
         let (stop, stopped) = watch::channel(false);
-        let serve = move || runtime.block_on(accept(listener, state, stopped));
+        let serve = move || {
+            runtime.block_on(accept(listener, state, stopped));
+            // Work on the store goes by rename, so it may be left in the middle.
+            runtime.shutdown_timeout(limits::SERVER_STOP_TIMEOUT);
+        };
         let builder = std::thread::Builder::new().name("lap-serve".to_owned());
         let thread = builder.spawn(serve).map_err(ServeError::Threads)?;
         Ok(Self { address: bound, stop, thread: Some(thread) })

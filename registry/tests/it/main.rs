@@ -10,3 +10,4 @@ mod push;
 mod serve;
 mod skopeo;
 mod support;
+mod unlisted;
