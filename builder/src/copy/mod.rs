@@ -10,6 +10,8 @@
 pub mod place;
 pub mod select;
 pub mod staging;
+#[cfg(test)]
+mod tests;
 
 pub use place::{Placement, place};
 pub use select::{Selected, Selector};
