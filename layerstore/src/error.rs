@@ -230,14 +230,15 @@ impl StoreError {
     /// What this asks of the reader.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            StoreError::Io { .. } | StoreError::Stream { .. } => ErrorKind::Host,
             StoreError::Toc { .. }
             | StoreError::ContentChanged { .. }
             | StoreError::ContentMissing { .. }
             | StoreError::BlobMissing { .. }
             | StoreError::LayerMissing { .. }
             | StoreError::Damaged { .. } => ErrorKind::Corrupt,
-            StoreError::StoreVersion { .. }
+            StoreError::Io { .. }
+            | StoreError::Stream { .. }
+            | StoreError::StoreVersion { .. }
             | StoreError::StoreFeature { .. }
             | StoreError::OtherOwner { .. }
             | StoreError::OtherOverlay { .. } => ErrorKind::Host,

@@ -44,7 +44,7 @@ pub enum SourceError {
         directory: PathBuf,
         /// Why.
         #[source]
-        source: TransferError,
+        source: Box<TransferError>,
     },
 }
 
@@ -78,7 +78,8 @@ impl ImageSource for LayoutSource {
             Ok(images) => Ok(images.into_iter().next().map(|(_, image)| image)),
             Err(TransferError::NotSelected { .. }) => Ok(None),
             Err(source) => {
-                let (reference, directory) = (Box::new(reference.clone()), self.directory.clone());
+                let (reference, source) = (Box::new(reference.clone()), Box::new(source));
+                let directory = self.directory.clone();
                 Err(SourceError::Layout { reference, directory, source })
             }
         }

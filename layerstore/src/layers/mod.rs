@@ -240,6 +240,11 @@ impl Layers {
         Ok(crate::store::make_young(root, &layer.directory)?.then_some(layer))
     }
 
+    /// Is there a layer in the directory `short`?
+    pub fn contains(&self, short: &ShortId) -> bool {
+        self.directory.join(short.as_str()).is_dir()
+    }
+
     /// The short ids of all layers, sorted.
     pub fn list(&self) -> Result<Vec<ShortId>, StoreError> {
         let error = |error: io::Error| StoreError::io("read", &self.directory)(error);

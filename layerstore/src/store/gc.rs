@@ -11,7 +11,7 @@ mod mark;
 mod weigh;
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -96,20 +96,18 @@ impl Removal<'_> {
         live.forget_records(&dropped.records);
         self.mounts(&dropped.mounts)?;
         self.slots_and_memos(options)?;
-        let layers = live.layers();
-        let gone: Vec<ShortId> =
-            store.layers().list()?.into_iter().filter(|layer| !layers.contains(layer)).collect();
-        self.index_entries(&layers)?;
+        let live_layers = live.layers();
+        let gone = live.old_layers.iter().filter(|layer| !live_layers.contains(*layer)).cloned();
+        let gone: BTreeSet<ShortId> = gone.collect();
+        let blobs = live.blobs(store, &live_layers)?;
+        self.index_entries(&gone)?;
         for layer in gone {
             self.move_aside(&store.root().join("layers").join(layer.as_str()))?;
             self.report.layers.push(layer);
         }
-        let blobs = live.blobs(store, &layers)?;
-        for (digest, _) in store.blobs().list()? {
-            if !blobs.contains(&digest) {
-                self.move_aside(&store.blobs().path(&digest))?;
-                self.report.blobs.push(digest);
-            }
+        for digest in live.old_blobs.iter().filter(|digest| !blobs.contains(*digest)) {
+            self.move_aside(&store.blobs().path(digest))?;
+            self.report.blobs.push(*digest);
         }
         Ok(())
     }
@@ -137,11 +135,16 @@ impl Removal<'_> {
         Ok(())
     }
 
-    fn index_entries(&mut self, layers: &HashSet<ShortId>) -> Result<(), StoreError> {
+    /// Entries for layers that go now, or went before.
+    fn index_entries(&mut self, gone: &BTreeSet<ShortId>) -> Result<(), StoreError> {
         for path in list(&self.store.root().join("index/diff"))? {
             let Some(bytes) = atomic::read_record(&path)? else { continue };
-            let short = String::from_utf8(bytes).ok().and_then(|text| text.trim_end().parse().ok());
-            if !short.is_some_and(|short| layers.contains(&short)) {
+            let short = String::from_utf8(bytes).ok();
+            let short = short.and_then(|text| text.trim_end().parse::<ShortId>().ok());
+            let leads = short.is_some_and(|short| {
+                !gone.contains(&short) && self.store.layers().contains(&short)
+            });
+            if !leads {
                 self.move_aside(&path)?;
             }
         }

@@ -163,7 +163,7 @@ impl Store {
         let diff_ids = self.image_config(image)?.rootfs.diff_ids;
         let pairs: Vec<_> = layers.iter().zip(&diff_ids).collect();
         let describe = |(layer, diff_id): &(&Arc<Layer>, &DiffId)| {
-            let epoch = epoch_of(layer, diff_id)?.flatten();
+            let epoch = epoch_of(layer, diff_id)?.and_then(|made| made.0);
             self.layers().compressed(layer, compression, epoch)
         };
         pairs.par_iter().map(describe).collect()
@@ -233,13 +233,14 @@ impl Store {
     }
 }
 
-/// The epoch at which the layer has this diffID, if it is recorded that it has.
-pub(crate) fn epoch_of(
-    layer: &Layer,
-    diff_id: &DiffId,
-) -> Result<Option<Option<Epoch>>, StoreError> {
+/// The epoch that a tar of the layer was made with; none for the times as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MadeAt(pub(crate) Option<Epoch>);
+
+/// How the layer comes to have this diffID, if it is recorded that it has.
+pub(crate) fn epoch_of(layer: &Layer, diff_id: &DiffId) -> Result<Option<MadeAt>, StoreError> {
     if layer.diff_id().as_ref() == Some(diff_id) {
-        return Ok(Some(None));
+        return Ok(Some(MadeAt(None)));
     }
     let directory = layer.directory();
     let error = |error: io::Error| StoreError::io("read", directory)(error);
@@ -248,7 +249,7 @@ pub(crate) fn epoch_of(
         let label = name.to_str().and_then(|name| name.strip_prefix("diff."));
         let Some(epoch) = label.and_then(parse_epoch) else { continue };
         if layer.recorded_diff_id(Some(epoch)).as_ref() == Some(diff_id) {
-            return Ok(Some(Some(epoch)));
+            return Ok(Some(MadeAt(Some(epoch))));
         }
     }
     Ok(None)

@@ -143,7 +143,7 @@ pub(super) fn live(root: &Path) -> Result<Vec<LeaseFile>, StoreError> {
                 _ => continue,
             }
         }
-        live.extend(read(path)?);
+        live.extend(read(&path)?);
     }
     Ok(live)
 }
@@ -166,9 +166,9 @@ pub(super) fn is_dead(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Reads a lease file; none if its owner just dropped it.
-pub(super) fn read(path: PathBuf) -> Result<Option<LeaseFile>, StoreError> {
-    let Some(bytes) = read_bounded(&path, LEASE_BYTES_MAX)? else { return Ok(None) };
-    let damaged = |what: &str| StoreError::Damaged { path: path.clone(), what: what.to_owned() };
+pub(super) fn read(path: &Path) -> Result<Option<LeaseFile>, StoreError> {
+    let Some(bytes) = read_bounded(path, LEASE_BYTES_MAX)? else { return Ok(None) };
+    let damaged = |what: &str| StoreError::Damaged { path: path.to_owned(), what: what.to_owned() };
     let text = String::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
     let mut lines = text.split_inclusive('\n');
     let began = lines

@@ -124,7 +124,7 @@ pub enum TransferError {
     #[error("no image for {}: there is {offered}", wanted.as_ref().map_or_else(|| "this machine".to_owned(), ToString::to_string))]
     Platform {
         /// What was asked for.
-        wanted: Option<Platform>,
+        wanted: Option<Box<Platform>>,
         /// What is there.
         offered: String,
     },

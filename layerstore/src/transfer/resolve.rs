@@ -209,7 +209,7 @@ fn absent(leaves: &[Descriptor], there: &[Platform], options: &LoadOptions) -> T
     offered.sort();
     offered.dedup();
     let offered = if offered.is_empty() { "none".into() } else { offered.join(", ") };
-    TransferError::Platform { wanted: options.platform.clone(), offered }
+    TransferError::Platform { wanted: options.platform.clone().map(Box::new), offered }
 }
 
 /// What the index says, else what the config says.

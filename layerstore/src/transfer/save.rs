@@ -218,7 +218,7 @@ fn docker_layers(
         let (path, file) = area.new_file()?;
         let mut hashing =
             HashingWriter { out: BufWriter::new(file), hasher: Sha256::new(), size: 0 };
-        let epoch = epoch_of(layer, &expected)?.flatten();
+        let epoch = epoch_of(layer, &expected)?.and_then(|made| made.0);
         store.layers().write_tar(layer, &mut hashing, epoch)?;
         hashing.flush().map_err(StoreError::io("write", &path))?;
         let (actual, size) = (DiffId::from_digest(hashing.hasher.finish()), hashing.size);

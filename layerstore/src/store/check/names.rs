@@ -126,7 +126,7 @@ impl Check<'_> {
                 if path.exists() {
                     self.found(Problem::leftover(object, "its process is gone", path));
                 }
-            } else if let Err(error) = lease::read(path.clone()) {
+            } else if let Err(error) = lease::read(&path) {
                 self.found(Problem::damage(object, in_words(&error), Fix::Remove(path)));
             }
         }

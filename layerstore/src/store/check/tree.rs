@@ -77,28 +77,24 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn run(&self) -> Result<(), String> {
         match self.entry.kind {
-            Kind::Dir => self.expect(self.meta.is_dir(), "a directory")?,
+            Kind::Dir => expect(self.meta.is_dir(), "a directory")?,
             Kind::File => self.file()?,
             Kind::Symlink => self.symlink()?,
             Kind::Hardlink => return self.hardlink(),
             Kind::CharDevice => self.device(self.meta.file_type().is_char_device())?,
             Kind::BlockDevice => self.device(self.meta.file_type().is_block_device())?,
-            Kind::Fifo => self.expect(self.meta.file_type().is_fifo(), "a named pipe")?,
+            Kind::Fifo => expect(self.meta.file_type().is_fifo(), "a named pipe")?,
             Kind::Whiteout => {
                 let is = self.meta.file_type().is_char_device() && self.meta.rdev() == 0;
-                return self.expect(is, "a whiteout");
+                return expect(is, "a whiteout");
             }
-            Kind::Opaque => return self.expect(self.meta.is_dir(), "a directory"),
+            Kind::Opaque => return expect(self.meta.is_dir(), "a directory"),
         }
         self.attributes()
     }
 
-    fn expect(&self, is: bool, what: &str) -> Result<(), String> {
-        if is { Ok(()) } else { Err(format!("is not {what}")) }
-    }
-
     fn file(&self) -> Result<(), String> {
-        self.expect(self.meta.is_file(), "a regular file")?;
+        expect(self.meta.is_file(), "a regular file")?;
         if self.meta.len() != self.entry.size {
             return Err(format!("has {} bytes, not {}", self.meta.len(), self.entry.size));
         }
@@ -111,14 +107,14 @@ impl Comparison<'_> {
             Ok(hasher.finalize())
         };
         let actual = hash().map_err(|error| format!("cannot be read: {error}"))?;
-        self.expect(actual.as_bytes() == expected.as_bytes(), "what it was: its content changed")
+        expect(actual.as_bytes() == expected.as_bytes(), "what it was: its content changed")
     }
 
     fn symlink(&self) -> Result<(), String> {
-        self.expect(self.meta.is_symlink(), "a symbolic link")?;
+        expect(self.meta.is_symlink(), "a symbolic link")?;
         let target = fs::read_link(self.path).map_err(|error| error.to_string())?;
         let expected = OsStr::from_bytes(&self.entry.link);
-        self.expect(target.as_os_str() == expected, "a link to where it should lead")
+        expect(target.as_os_str() == expected, "a link to where it should lead")
     }
 
     /// The other name of a file of this tree; where that one is in another layer, any file.
@@ -127,9 +123,9 @@ impl Comparison<'_> {
         match fs::symlink_metadata(self.root.join(target.as_path())) {
             Ok(target) => {
                 let same = target.ino() == self.meta.ino() && target.dev() == self.meta.dev();
-                self.expect(same, "the same file as the one that it links to")
+                expect(same, "the same file as the one that it links to")
             }
-            Err(_) => self.expect(!self.meta.is_dir(), "a file"),
+            Err(_) => expect(!self.meta.is_dir(), "a file"),
         }
     }
 
@@ -141,7 +137,7 @@ impl Comparison<'_> {
         }
         let (major, minor) = self.entry.device;
         let same = self.meta.rdev() == rustix::fs::makedev(major, minor);
-        self.expect(is_device && same, "the device that it should be")
+        expect(is_device && same, "the device that it should be")
     }
 
     fn attributes(&self) -> Result<(), String> {
@@ -158,4 +154,8 @@ impl Comparison<'_> {
         }
         Ok(())
     }
+}
+
+fn expect(is: bool, what: &str) -> Result<(), String> {
+    if is { Ok(()) } else { Err(format!("is not {what}")) }
 }

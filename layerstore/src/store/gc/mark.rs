@@ -26,8 +26,11 @@ use crate::{
 pub(super) struct Live {
     /// How many leases live.
     pub leases: usize,
-    /// Since when everything is young, in nanoseconds since 1970.
-    since: Option<i128>,
+    /// Everything that was there when the marking began and is not young. Layers and blobs appear
+    /// without the lock, so what is not listed here must not be touched.
+    pub old_layers: Vec<ShortId>,
+    /// As above.
+    pub old_blobs: Vec<Digest>,
     /// Layers of tags and leases, and young ones.
     pinned: HashSet<ShortId>,
     /// Blobs of tags and leases.
@@ -56,16 +59,21 @@ impl Live {
                 Held::Blob(blob) => drop(blobs.insert(*blob)),
             }
         }
-        for layer in store.layers().list()? {
-            let directory = store.root().join("layers").join(layer.as_str());
-            if is_young(&directory, since) {
-                pinned.insert(layer);
-            }
-        }
+        let directory = |layer: &ShortId| store.root().join("layers").join(layer.as_str());
+        let (young, old_layers): (Vec<_>, Vec<_>) = store
+            .layers()
+            .list()?
+            .into_iter()
+            .partition(|layer| is_young(&directory(layer), since));
+        pinned.extend(young);
+        let old_blobs = store.blobs().list()?.into_iter().map(|(digest, _)| digest);
+        let old_blobs = old_blobs.filter(|digest| !is_young(&store.blobs().path(digest), since));
+        let old_blobs = old_blobs.collect();
         let (records, damaged): (Vec<_>, Vec<_>) =
             cache::records(store)?.into_iter().partition(|file| file.record.is_some());
         let damaged = damaged.into_iter().map(|file| file.path).collect();
-        Ok(Live { leases: leases.len(), since, pinned, blobs, records, damaged })
+        let leases = leases.len();
+        Ok(Live { leases, old_layers, old_blobs, pinned, blobs, records, damaged })
     }
 
     /// Whether the layer stays whatever happens to the cache.
@@ -85,7 +93,7 @@ impl Live {
         self.pinned.iter().cloned().chain(cached).collect()
     }
 
-    /// Every live blob, given the live layers.
+    /// Every blob that a root or one of these layers needs.
     pub(super) fn blobs(
         &self,
         store: &Store,
@@ -95,11 +103,6 @@ impl Live {
         for layer in layers {
             if let Some(layer) = store.layers().get(layer)? {
                 live.extend(blobs_of(&layer)?);
-            }
-        }
-        for (digest, _) in store.blobs().list()? {
-            if is_young(&store.blobs().path(&digest), self.since) {
-                live.insert(digest);
             }
         }
         Ok(live)
@@ -131,8 +134,8 @@ pub(in crate::store) fn compressed_forms(
 ) -> Result<Vec<(PathBuf, Option<Descriptor>)>, StoreError> {
     let mut forms = Vec::new();
     for path in super::list(layer.directory())? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name == "meta.json" || !name.ends_with(".json") {
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        if !is_json || path.ends_with("meta.json") {
             continue;
         }
         let Some(bytes) = crate::atomic::read_record(&path)? else { continue };
