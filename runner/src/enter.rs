@@ -113,6 +113,9 @@ pub fn enter(how: &EnterOptions) -> Result<Entered, EnterError> {
     if thread_count() > 1 {
         return Err(EnterError::Threads);
     }
+    if !may_map_itself() {
+        return Ok(Entered::None(Refusal { errno: Errno::PERM.raw_os_error() }));
+    }
     match plan_maps(how)? {
         Ok(plan) => enter_mapped(&plan),
         Err(reason) => enter_single(reason),
@@ -123,6 +126,13 @@ pub fn enter(how: &EnterOptions) -> Result<Entered, EnterError> {
 pub(crate) fn has_mount_rights() -> bool {
     let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     geteuid().is_root() && held.contains(CapabilitySet::SYS_ADMIN)
+}
+
+/// Root whose capabilities were taken may make a user namespace and may not map itself into it: since Linux
+/// 5.12 that takes CAP_SETFCAP. It has to be known before, since a process cannot leave a namespace again.
+fn may_map_itself() -> bool {
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    !geteuid().is_root() || held.contains(CapabilitySet::SETFCAP)
 }
 
 fn thread_count() -> usize {
@@ -222,7 +232,7 @@ fn wait_for(helper: Pid) -> Result<Option<i32>, Errno> {
 }
 
 /// Maps root to the user itself; what a helper has already written stays.
-pub(crate) fn write_single_maps(uid: u32, gid: u32) -> Result<(), EnterError> {
+fn write_single_maps(uid: u32, gid: u32) -> Result<(), EnterError> {
     let become_error = |source| EnterError::Become { source };
     let empty = |path: &str| fs::read_to_string(path).is_ok_and(|map| map.trim().is_empty());
     if empty("/proc/self/uid_map") {

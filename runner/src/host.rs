@@ -15,13 +15,13 @@ use rustix::mount::{
     fsconfig_create, fsmount, fsopen, mount_change, move_mount,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitOptions, getegid, geteuid, waitpid};
+use rustix::process::{WaitOptions, geteuid, waitpid};
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
 use crate::bytes::Bytes;
 use crate::child::{PROBE_ARGUMENT, open_tree_for_probe};
-use crate::enter::{EnterOptions, has_mount_rights, write_single_maps};
+use crate::enter::{EnterOptions, Entered, enter, has_mount_rights};
 use crate::idmap::{IdMaps, SubRange, find_program, sub_ranges_of};
 use crate::ops::{Overlay, Tree};
 use crate::protocol::CHILD_NAME;
@@ -225,43 +225,44 @@ fn namespace_advice(errno: i32) -> (&'static str, &'static str) {
     }
 }
 
-/// Starts a child in the namespaces of a step, which mounts an overlay and says what came of it.
+/// Starts a child which enters the namespaces that a step would be in and mounts an overlay there. An
+/// ordinary user's child goes the whole way that a command goes, subordinate ids included.
 fn try_in_child(privileged: bool) -> Result<Check, Errno> {
     let (report, report_end) = pipe_with(PipeFlags::CLOEXEC)?;
     let program = openat(CWD, "/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let number = |number: u32| std::ffi::CString::new(number.to_string());
-    let own = [geteuid().as_raw(), getegid().as_raw()].map(number);
     let end = std::ffi::CString::new(report_end.as_raw_fd().to_string());
-    let [uid, gid] = own;
-    let numbers = [end, uid, gid].into_iter().collect::<Result<Vec<_>, _>>();
-    let numbers = numbers.expect("because digits have no NUL");
-    let mut arguments = vec![CHILD_NAME.to_owned(), PROBE_ARGUMENT.to_owned()];
-    arguments.extend(numbers);
-    let namespaces = if privileged { Namespaces::STEP } else { Namespaces::STEP.and_user() };
+    let end = end.expect("because digits have no NUL");
+    let arguments = [CHILD_NAME.to_owned(), PROBE_ARGUMENT.to_owned(), end];
+    let namespaces = if privileged { Namespaces::STEP } else { Namespaces::SAME };
     let child = spawn(program.as_fd(), &arguments, &[report_end.as_fd()], namespaces)?;
     drop(report_end);
     let mut answer = String::new();
     let read = std::fs::File::from(report).read_to_string(&mut answer);
     let _ended = waitpid(Some(child.pid), WaitOptions::empty());
-    Ok(match (read, answer.trim().parse()) {
-        (Ok(_), Ok(0)) => Check::Works,
-        (Ok(_), Ok(errno)) => Check::Fails(errno),
+    let mut numbers = answer.split_whitespace().map(str::parse::<i32>);
+    match (read, numbers.next(), numbers.next()) {
+        (Ok(_), Some(Ok(0)), Some(Ok(0))) => Ok(Check::Works),
+        (Ok(_), Some(Ok(0)), Some(Ok(errno))) => Ok(Check::Fails(errno)),
+        (Ok(_), Some(Ok(errno)), _) => Err(Errno::from_raw_os_error(errno)),
         // It did not get as far as to answer.
-        _ => Check::Fails(libc::EIO),
-    })
-}
-
-/// The child's part of the probe: an overlay in memory; its answer is an error number, 0 for none.
-pub(crate) fn answer_probe(report: BorrowedFd<'_>, uid: u32, gid: u32) {
-    let errno = try_overlay(uid, gid).map_or_else(Errno::raw_os_error, |()| 0);
-    // If nobody listens any more there is nobody to tell.
-    let _written = rustix::io::write(report, errno.to_string().as_bytes());
-}
-
-fn try_overlay(uid: u32, gid: u32) -> Result<(), Errno> {
-    if IdMaps::current().users.0.is_empty() {
-        write_single_maps(uid, gid).map_err(|_denied| Errno::PERM)?;
+        _ => Ok(Check::Fails(libc::EIO)),
     }
+}
+
+/// The child's part of the probe: whether it got its namespaces, and then whether an overlay in memory
+/// could be mounted; two error numbers, 0 for none.
+pub(crate) fn answer_probe(report: BorrowedFd<'_>) {
+    let entered = match enter(&EnterOptions::default()) {
+        Ok(Entered::None(refusal)) => refusal.errno,
+        Ok(_) => 0,
+        Err(_) => libc::EPERM,
+    };
+    let overlay = try_overlay().map_or_else(Errno::raw_os_error, |()| 0);
+    // If nobody listens any more there is nobody to tell.
+    let _written = rustix::io::write(report, format!("{entered} {overlay}").as_bytes());
+}
+
+fn try_overlay() -> Result<(), Errno> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
