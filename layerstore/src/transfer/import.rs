@@ -1,8 +1,8 @@
 //! Root file systems in and out: a tar becomes an image of one layer, a view becomes a tar.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Cursor, Read, Write};
 
-use super::{TransferError, unwritable};
+use super::{TransferError, unreadable, unwritable};
 use crate::{
     StoreError,
     archive::{Epoch, TarWriter},
@@ -12,6 +12,9 @@ use crate::{
     toc::{Entry, Kind},
     view::View,
 };
+
+/// Enough to tell any compression.
+const HEAD_BYTES: u64 = 6;
 
 /// What the image of an imported root file system says.
 #[derive(Debug, Clone)]
@@ -34,14 +37,15 @@ impl Default for ImportOptions {
     }
 }
 
-/// Makes an image of a root file system: a tar, plain or compressed. Nothing is tagged.
+/// Makes an image of a root file system: a tar, plain or compressed with gzip, zstd, bzip2 or xz.
+/// Nothing is tagged.
 pub fn import_rootfs(
     store: &Store,
     lease: &Lease,
     reader: &mut (dyn Read + Send),
     options: &ImportOptions,
 ) -> Result<ImageRecord, TransferError> {
-    let layer = store.layers().import_tar(reader, Expected::default())?;
+    let layer = store.layers().import_tar(&mut *plain_or_known(reader)?, Expected::default())?;
     lease.hold(layer.short())?;
     let diff_id = store.layers().diff_id(&layer)?;
     let mut config = ImageConfig {
@@ -59,6 +63,25 @@ pub fn import_rootfs(
     let image = store.put_image(&config.to_json(), &[layer])?;
     lease.hold_blob(&image.config)?;
     Ok(image)
+}
+
+/// Root file systems come compressed in ways that layers do not: those are taken off first, so that
+/// what is stored is a layer that others can read.
+fn plain_or_known<'a>(
+    mut reader: &'a mut (dyn Read + Send),
+) -> Result<Box<dyn Read + Send + 'a>, TransferError> {
+    let mut head = Vec::new();
+    (&mut reader).take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
+    let is = |magic: &[u8]| head.starts_with(magic);
+    let (is_bzip2, is_xz) = (is(b"BZh"), is(b"\xfd7zXZ\0"));
+    let whole = BufReader::with_capacity(1 << 17, Cursor::new(head).chain(reader));
+    Ok(if is_bzip2 {
+        Box::new(bzip2::bufread::MultiBzDecoder::new(whole))
+    } else if is_xz {
+        Box::new(lzma_rust2::XzReader::new(whole, true))
+    } else {
+        Box::new(whole)
+    })
 }
 
 /// Writes what the layers show together as one tar, sorted by path, without whiteouts.

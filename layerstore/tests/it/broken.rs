@@ -1,6 +1,6 @@
 //! Broken, lying and truncated input: one clear error, no name, a store that is whole.
 
-use std::{collections::BTreeMap, error::Error, io::Read};
+use std::{collections::BTreeMap, error::Error, io::Read, path::Path};
 
 use lapstrake_layerstore::{
     Digest, Store,
@@ -36,8 +36,10 @@ fn in_words(error: &dyn Error) -> String {
     text
 }
 
+type Members = BTreeMap<String, Vec<u8>>;
+
 /// The members of an archive, to be changed and put together again.
-fn members(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
+fn members(bytes: &[u8]) -> Members {
     let mut tar = TarReader::new(bytes, ReadLimits::default());
     let mut members = BTreeMap::new();
     while let Some(member) = tar.next_member().expect("a tar") {
@@ -51,7 +53,7 @@ fn members(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
     members
 }
 
-fn together(members: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+fn together(members: &Members) -> Vec<u8> {
     let mut tar = TarWriter::new(Vec::new(), None);
     for (name, data) in members {
         let size = data.len() as u64;
@@ -62,7 +64,7 @@ fn together(members: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
 }
 
 /// Exchanges a blob for another one, under the digest that it really has, and follows the names up.
-fn exchange(members: &mut BTreeMap<String, Vec<u8>>, old: &str, bytes: Vec<u8>) {
+fn exchange(members: &mut Members, old: &str, bytes: Vec<u8>) {
     let removed = members.remove(old).expect("the blob");
     let (old_digest, new_digest) = (Digest::of(&removed).hex(), Digest::of(&bytes).hex());
     let bytes_size = bytes.len().to_string();
@@ -87,7 +89,7 @@ fn exchange(members: &mut BTreeMap<String, Vec<u8>>, old: &str, bytes: Vec<u8>) 
     }
 }
 
-fn blob_like(members: &BTreeMap<String, Vec<u8>>, is: impl Fn(&str) -> bool) -> String {
+fn blob_like(members: &Members, is: impl Fn(&str) -> bool) -> String {
     let found = members
         .iter()
         .find(|(name, bytes)| name.starts_with("blobs/") && is(&String::from_utf8_lossy(bytes)));
@@ -133,7 +135,7 @@ fn every_lie_is_named() {
     let layer = blob_like(&good, |text| !text.starts_with('{'));
     let manifest = blob_like(&good, |text| text.contains("schemaVersion"));
     let config = blob_like(&good, |text| text.contains("rootfs"));
-    let edit = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    let edit = |change: &dyn Fn(&mut Members)| {
         let mut members = good.clone();
         change(&mut members);
         members
@@ -145,7 +147,7 @@ fn every_lie_is_named() {
         text.replace_range(at..at + 4, "0000");
         text.into_bytes()
     };
-    let cases: Vec<(&str, BTreeMap<String, Vec<u8>>)> = vec![
+    let cases: Vec<(&str, Members)> = vec![
         ("its sha256 is", edit(&|m| m.get_mut(&layer).expect("there")[20] ^= 1)),
         ("is missing", edit(&|m| drop(m.remove(&layer)))),
         ("is missing", edit(&|m| drop(m.remove(&config)))),
@@ -200,7 +202,11 @@ fn a_docker_archive_that_lies_is_refused() {
     let mut bytes = Vec::new();
     save_docker(&source.store, &source.named(&["app:1"]), &mut bytes).expect("saved");
     let good = members(&bytes);
-    let layer = good.keys().find(|name| name.ends_with(".tar")).expect("a layer").clone();
+    let layer = good
+        .keys()
+        .find(|name| Path::new(name).extension().is_some_and(|extension| extension == "tar"))
+        .expect("a layer")
+        .clone();
     let f = fixture();
     let mut changed = good.clone();
     changed.get_mut(&layer).expect("there")[600] ^= 1;

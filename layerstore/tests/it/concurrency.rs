@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use lapstrake_fixtures::host::is_root;
 use lapstrake_layerstore::{
     StoreError,
     compress::{Codec, Compression},
@@ -16,8 +17,8 @@ const AT_ONCE: usize = 6;
 #[test]
 fn the_same_archive_loaded_by_many_is_stored_once() {
     let source = fixture();
-    let base = source.layer(&[("a", &[1; 50_000])]);
-    let top = source.layer(&[("b", &[2; 50_000])]);
+    let base = source.layer(&[("a", &vec![1; 50_000])]);
+    let top = source.layer(&[("b", &vec![2; 50_000])]);
     source.image("app:1", &[base, top]);
     let mut archive = Vec::new();
     let options = SaveOptions::new(Compression::new(Codec::Gzip));
@@ -46,8 +47,10 @@ fn trees_manifests_and_tags_made_by_many_are_the_same() {
             let store = open(root);
             let lease = store.lease().expect("a lease");
             let made = layer(&store, &[("dir/a", &[5; 9000]), ("dir/b", b"x")]);
-            let tree = store.layers().tree(&made).expect("a tree");
-            assert!(tree.join("dir/a").is_file());
+            if is_root() {
+                let tree = store.layers().tree(&made).expect("a tree");
+                assert!(tree.join("dir/a").is_file());
+            }
             let image = put_image(&store, &lease, &[made]);
             let options = ManifestOptions::new(Compression::new(Codec::Gzip));
             let (_, manifest) = store.manifest(&image, &options).expect("a manifest");

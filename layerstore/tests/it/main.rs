@@ -3,6 +3,7 @@
 mod broken;
 mod concurrency;
 mod fsck;
+mod full;
 mod kill;
 mod prune;
 mod strangers;

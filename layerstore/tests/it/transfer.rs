@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use lapstrake_fixtures::host::{Need, require};
 use lapstrake_layerstore::{
     Reference, Store,
     compress::{Codec, Compression},
@@ -14,7 +15,7 @@ use lapstrake_layerstore::{
     view::View,
 };
 
-use crate::support::{Fixture, fixture, name};
+use crate::support::{Fixture, fixture, name, run, text};
 
 fn gzip() -> SaveOptions {
     SaveOptions::new(Compression::new(Codec::Gzip))
@@ -22,9 +23,9 @@ fn gzip() -> SaveOptions {
 
 fn two_images() -> Fixture {
     let f = fixture();
-    let base = f.layer(&[("etc/motd", b"hello"), ("bin/sh", &[7; 100_000])]);
+    let base = f.layer(&[("etc/motd", b"hello"), ("bin/sh", &vec![7; 100_000])]);
     let top = f.layer(&[("etc/motd", b"other"), ("empty", b"")]);
-    f.image("app:1", &[base.clone()]);
+    f.image("app:1", std::slice::from_ref(&base));
     f.image("localhost:5000/team/app:2", &[base, top]);
     f
 }
@@ -152,6 +153,26 @@ fn a_root_file_system_goes_out_and_in() {
     let mut twice = Vec::new();
     export_rootfs(&b.store, &again, &mut twice).expect("exported");
     assert_eq!(tar, twice);
+}
+
+#[test]
+fn a_root_file_system_may_be_compressed_in_any_way() {
+    let f = two_images();
+    let tar = f.beside("rootfs.tar");
+    let view = View::new(f.store.image_layers(&f.named(&["app:1"])[0].1).expect("its layers"));
+    write_file(&tar, |out| export_rootfs(&f.store, &view.expect("a view"), out)).expect("exported");
+    let lease = f.store.lease().expect("a lease");
+    let import = |path: &Path| {
+        let mut file = fs::File::open(path).expect("there");
+        import_rootfs(&f.store, &lease, &mut file, &ImportOptions::default()).expect("imported")
+    };
+    let plain = import(&tar);
+    for (tool, extension) in [("gzip", "gz"), ("zstd", "zst"), ("bzip2", "bz2"), ("xz", "xz")] {
+        if require(&[Need::Tool(tool)]) {
+            run(tool, &["-k", "-q", text(&tar)]);
+            assert_eq!(import(&f.beside(&format!("rootfs.tar.{extension}"))).config, plain.config);
+        }
+    }
 }
 
 #[test]
