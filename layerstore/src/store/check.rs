@@ -223,6 +223,3 @@ fn in_words(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests;

@@ -215,6 +215,3 @@ fn is_unused_since(path: &Path, until: Option<i64>) -> bool {
 fn time(unix: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(unix.max(0).cast_unsigned())
 }
-
-#[cfg(test)]
-mod tests;

@@ -152,6 +152,3 @@ fn unreadable(source: io::Error) -> TransferError {
 fn unwritable(source: io::Error) -> TransferError {
     TransferError::Write { source }
 }
-
-#[cfg(test)]
-mod tests;
