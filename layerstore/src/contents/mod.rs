@@ -163,6 +163,20 @@ impl Contents {
         Ok(index.packs.len() > before)
     }
 
+    /// Forgets what was read of the packs if any came or went since: another process may have
+    /// pruned some. What is looked for next is read again.
+    pub(crate) fn revalidate(&self) -> Result<(), StoreError> {
+        let Some(listed) = self.read_index().listed else { return Ok(()) };
+        let now = fs::metadata(&self.directory)
+            .and_then(|meta| meta.modified())
+            .map_err(StoreError::io("stat", &self.directory))?;
+        if now != listed {
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        Ok(())
+    }
+
     /// Every pack with its file, in order of their ids.
     pub fn list_packs(&self) -> Result<Vec<(PackId, PathBuf)>, StoreError> {
         let error = |error: io::Error| StoreError::io("read", &self.directory)(error);

@@ -47,6 +47,11 @@ impl Layers {
         Ok(diff_id)
     }
 
+    /// Whether [`diff_id_at`](Self::diff_id_at) has nothing to compute.
+    pub fn knows_diff_id(&self, layer: &Layer, epoch: Option<Epoch>) -> bool {
+        layer.recorded_diff_id(own_epoch(layer, epoch)).is_some()
+    }
+
     /// Writes the layer's uncompressed tar: the canonical one, or the one that it came as.
     pub fn write_tar(
         &self,
@@ -77,8 +82,8 @@ impl Layers {
 
     /// The descriptor of the layer's compressed form, which is in the blobs afterwards.
     ///
-    /// Done once for each compression; the diffID is recorded on the way. A layer that came as a
-    /// blob keeps that blob unless `compression.force` is set and its codec is another one.
+    /// Done once for each compression; the diffID is recorded on the way. A layer that came
+    /// compressed keeps that form unless `compression.force` is set and its codec is another one.
     pub fn compressed(
         &self,
         layer: &Arc<Layer>,
@@ -87,7 +92,8 @@ impl Layers {
     ) -> Result<Descriptor, StoreError> {
         let epoch = own_epoch(layer, epoch);
         if let Some(blob) = layer.blob()
-            && (!compression.force || blob.codec == compression.codec)
+            && (blob.codec == compression.codec
+                || (blob.codec != Codec::None && !compression.force))
         {
             return Ok(Descriptor::new(blob.codec.media_type(), blob.digest, blob.size));
         }

@@ -159,14 +159,29 @@ impl Store {
         image: &ImageRecord,
         compression: &Compression,
     ) -> Result<Vec<Descriptor>, StoreError> {
-        let layers = self.image_layers(image)?;
+        let layers = self.layers_with_diff_ids(image)?;
+        layers
+            .par_iter()
+            .map(|(layer, diff_id)| self.layer_descriptor(layer, diff_id, compression))
+            .collect()
+    }
+
+    fn layer_descriptor(
+        &self,
+        layer: &Arc<Layer>,
+        diff_id: &DiffId,
+        compression: &Compression,
+    ) -> Result<Descriptor, StoreError> {
+        let epoch = epoch_of(layer, diff_id)?.and_then(|made| made.0);
+        self.layers().compressed(layer, compression, epoch)
+    }
+
+    fn layers_with_diff_ids(
+        &self,
+        image: &ImageRecord,
+    ) -> Result<Vec<(Arc<Layer>, DiffId)>, StoreError> {
         let diff_ids = self.image_config(image)?.rootfs.diff_ids;
-        let pairs: Vec<_> = layers.iter().zip(&diff_ids).collect();
-        let describe = |(layer, diff_id): &(&Arc<Layer>, &DiffId)| {
-            let epoch = epoch_of(layer, diff_id)?.and_then(|made| made.0);
-            self.layers().compressed(layer, compression, epoch)
-        };
-        pairs.par_iter().map(describe).collect()
+        Ok(self.image_layers(image)?.into_iter().zip(diff_ids).collect())
     }
 
     /// The manifest of an image and its descriptor; the bytes are a blob afterwards.
@@ -175,10 +190,10 @@ impl Store {
         image: &ImageRecord,
         options: &ManifestOptions,
     ) -> Result<(Vec<u8>, Descriptor), StoreError> {
-        let layers = self.layer_descriptors(image, &options.compression)?;
-        if let Some(known) = self.known_manifest(image, options, &layers)? {
+        if let Some(known) = self.known_manifest(image, options)? {
             return Ok(known);
         }
+        let layers = self.layer_descriptors(image, &options.compression)?;
         let size = self.blobs().size(&image.config);
         let size = size.ok_or(StoreError::BlobMissing { digest: image.config })?;
         let config = Descriptor::new(media_type::OCI_CONFIG, image.config, size);
@@ -194,12 +209,11 @@ impl Store {
         Ok((bytes, descriptor))
     }
 
-    /// The recorded manifest, if it says what a new one would say.
+    /// The recorded manifest, if it says what a new one would say, or names the layers as they came.
     fn known_manifest(
         &self,
         image: &ImageRecord,
         options: &ManifestOptions,
-        layers: &[Descriptor],
     ) -> Result<Option<(Vec<u8>, Descriptor)>, StoreError> {
         let Some(descriptor) = &image.manifest else { return Ok(None) };
         if !options.annotations.is_empty() || !self.blobs().has(&descriptor.digest) {
@@ -208,16 +222,39 @@ impl Store {
         let bytes = self.blobs().get(&descriptor.digest, MANIFEST_BYTES_MAX)?;
         let Ok(manifest) = Manifest::parse(&bytes) else { return Ok(None) };
         let is_docker = manifest.media_type == media_type::DOCKER_MANIFEST;
-        let same_layers = manifest.layers.len() == layers.len()
-            && manifest.layers.iter().zip(layers).all(|(a, b)| a.digest == b.digest);
-        let wanted = is_docker || !options.docker_types;
-        if !same_layers || manifest.config.digest != image.config || !wanted {
+        let is_wanted = manifest.config.digest == image.config
+            && (is_docker || !options.docker_types)
+            && self.names_layers(&manifest, image, &options.compression)?;
+        if !is_wanted {
             return Ok(None);
         }
         let mut descriptor = descriptor.clone();
         descriptor.annotations.clear();
         descriptor.platform = Some(image.platform.clone());
         Ok(Some((bytes, descriptor)))
+    }
+
+    fn names_layers(
+        &self,
+        manifest: &Manifest,
+        image: &ImageRecord,
+        compression: &Compression,
+    ) -> Result<bool, StoreError> {
+        let layers = self.layers_with_diff_ids(image)?;
+        if layers.len() != manifest.layers.len() {
+            return Ok(false);
+        }
+        let is_named = |((layer, diff_id), named): (&(Arc<Layer>, DiffId), &Descriptor)| {
+            let came = layer.blob().is_some_and(|blob| blob.digest == named.digest);
+            if came && !compression.force {
+                return Ok(true);
+            }
+            let made = self.layer_descriptor(layer, diff_id, compression)?;
+            Ok(made.digest == named.digest)
+        };
+        let named: Result<Vec<bool>, StoreError> =
+            layers.par_iter().zip(&manifest.layers).map(is_named).collect();
+        Ok(named?.into_iter().all(|is_named| is_named))
     }
 
     /// Everything that the image needs must be here.

@@ -73,6 +73,8 @@ impl Store {
         let began =
             file.metadata().map(|meta| modified(&meta)).map_err(StoreError::io("stat", &path))?;
         writeln!(file, "{HEADER}{began}").map_err(StoreError::io("write", &path))?;
+        // No pack goes from now on; those that went before must not be believed in.
+        self.contents().revalidate()?;
         let state = Mutex::new(State { file, held: HashSet::new() });
         Ok(Lease { root: self.root().to_owned(), path, blobs: self.blobs().clone(), state })
     }

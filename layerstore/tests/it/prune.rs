@@ -80,6 +80,21 @@ fn a_lease_keeps_what_it_holds_and_what_is_made_under_it() {
 }
 
 #[test]
+fn a_content_that_another_process_pruned_is_not_believed_in() {
+    let f = fixture();
+    let first = f.store.lease().expect("a lease");
+    f.layer(&[("a", b"soon gone")]);
+    let hash = lapstrake_layerstore::ContentHash::of(b"soon gone");
+    assert!(f.store.contents().has(&hash));
+    drop(first);
+    open(f.store.root()).prune(&PruneOptions::default()).expect("pruned");
+    let _second = f.store.lease().expect("a lease");
+    assert!(!f.store.contents().has(&hash));
+    let again = f.layer(&[("a", b"soon gone")]);
+    f.image("app:1", &[again]);
+}
+
+#[test]
 fn a_cache_record_is_used_held_and_forgotten() {
     let f = fixture();
     let made = f.layer(&[("a", b"1")]);

@@ -133,6 +133,23 @@ fn other_compressions_and_docker_s_media_types() {
 }
 
 #[test]
+fn what_came_uncompressed_goes_out_compressed_unless_its_manifest_came_too() {
+    let (a, b) = (two_images(), fixture());
+    let plain = SaveOptions::new(Compression::new(Codec::None));
+    let mut oci = Vec::new();
+    save_oci(&a.store, &a.named(&["app:1"]), &mut oci, &plain).expect("saved");
+    load_all(&b.store, &oci).expect("loaded");
+    assert_eq!(saved(&b, &["app:1"]), oci, "as it came");
+    let mut docker = Vec::new();
+    save_docker(&a.store, &a.named(&["localhost:5000/team/app:2"]), &mut docker).expect("saved");
+    let image = load_all(&b.store, &docker).expect("loaded").remove(0).1;
+    let (bytes, _) = b.store.manifest(&image, &gzip()).expect("a manifest");
+    let manifest = Manifest::parse(&bytes).expect("valid");
+    let kinds: Vec<_> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
+    assert_eq!(kinds, [media_type::OCI_LAYER_GZIP; 2]);
+}
+
+#[test]
 fn a_root_file_system_goes_out_and_in() {
     let (a, b) = (two_images(), fixture());
     let image = &a.named(&["localhost:5000/team/app:2"])[0].1;
