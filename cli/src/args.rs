@@ -15,9 +15,9 @@ Examples:
   lap diff app:1 app:2                     what changed between two images
   lap push registry.example/team/app:1     send it to a registry
 
-`lap COMMAND --help` explains a command. Data goes to standard output, words for people to standard
-error. Exit codes: 0 done, 1 a build step failed, 2 wrong usage, 3 wrong input, 4 this machine cannot,
-5 a server did not, 6 damaged data, 70 a bug.";
+`lap COMMAND --help` explains a command. Data goes to standard output, words for people to
+standard error. Exit codes: 0 done, 1 a build step failed, 2 wrong usage, 3 wrong input, 4 this
+machine cannot, 5 a server did not, 6 damaged data, 70 a bug.";
 
 /// Build OCI images from Dockerfiles, look inside their layers, and move them. No daemon, no root.
 #[derive(Debug, Parser)]

@@ -200,7 +200,11 @@ fn with_registry_hints(shown: CommandError, error: &RegistryError) -> CommandErr
 
 /// Hints that hang on what the operating system said.
 fn with_host_hints(shown: CommandError, error: &(dyn Error + 'static)) -> CommandError {
-    let shown = if shown.kind() == Kind::Corrupt {
+    let shown = if let Some(StoreError::Archive(_)) = error.downcast_ref::<StoreError>() {
+        shown.hint(
+            "the archive is damaged or incomplete: make or copy it again; nothing of it was kept",
+        )
+    } else if shown.kind() == Kind::Corrupt {
         shown.hint("`lap fsck` names the damage, `lap fsck --repair` removes it")
     } else {
         shown

@@ -105,7 +105,7 @@ fn named(image: &ImageRecord, own: &[Reference], wanted: &Wanted) -> NamedImages
     names.iter().map(|name| (Some(name.clone()), image.clone())).collect()
 }
 
-fn codec(choice: CompressionChoice) -> Compression {
+pub(super) fn codec(choice: CompressionChoice) -> Compression {
     let codec = match choice.codec {
         None | Some(Codec::Gzip) => compress::Codec::Gzip,
         Some(Codec::Zstd) => compress::Codec::Zstd,

@@ -8,6 +8,7 @@ mod args;
 mod export;
 mod foreign;
 mod inputs;
+mod locate;
 mod outputs;
 mod report;
 mod surroundings;
@@ -24,6 +25,7 @@ use crate::signals::Interrupts;
 use crate::wiring;
 use lapstrake_builder::BuildOptions;
 use lapstrake_builder::exec::{BuildDeps, BuildOutcome};
+use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use outputs::Output;
@@ -34,7 +36,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let begun = Instant::now();
     foreign::check(&args.foreign)?;
     let wanted = Wanted::parse(args)?;
-    let options = options(args, &settings)?;
+    let options = options(args, &settings, &wanted)?;
     let session = Session::open(settings)?;
     let interrupts = Interrupts::watch()?;
     let reporter = report::Reporter::new(args, &session.settings)?;
@@ -93,6 +95,19 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// How the first output that compresses layers wants them; pushes take gzip where nothing is said.
+    fn compression(&self) -> Option<Compression> {
+        let chosen = self.outputs.iter().find_map(|output| match output {
+            Output::OciArchive { compression, .. }
+            | Output::OciDirectory { compression, .. }
+            | Output::Image { compression, push: true, .. } => Some(*compression),
+            _ => None,
+        });
+        chosen.or(self.push.then(Default::default)).map(export::codec)
+    }
+}
+
 fn build(
     session: &Session,
     args: &Args,
@@ -110,10 +125,14 @@ fn build(
         cancel: interrupts.cancel(),
     };
     lapstrake_builder::build(options, &deps)
-        .map_err(|error| interrupts.error().unwrap_or_else(|| error.into()))
+        .map_err(|error| interrupts.error().unwrap_or_else(|| locate::explain(error, options)))
 }
 
-fn options(args: &Args, settings: &Settings) -> Result<BuildOptions, CommandError> {
+fn options(
+    args: &Args,
+    settings: &Settings,
+    wanted: &Wanted,
+) -> Result<BuildOptions, CommandError> {
     let inputs = inputs::read(&args.context, args.file.as_deref())?;
     let build_args = inputs::build_args(&args.build_arg)?;
     let epoch = surroundings::epoch(&build_args, settings)?;
@@ -147,6 +166,7 @@ fn options(args: &Args, settings: &Settings) -> Result<BuildOptions, CommandErro
         epoch,
         now: settings.now,
         jobs: args.steps.jobs.unwrap_or_else(wiring::processors),
+        compression: wanted.compression(),
     })
 }
 

@@ -99,6 +99,7 @@ fn options(image: &ImageRecord, changes: &[String], now: i64) -> BuildOptions {
         epoch: None,
         now,
         jobs: wiring::processors(),
+        compression: None,
     }
 }
 

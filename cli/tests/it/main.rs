@@ -1,0 +1,11 @@
+//! Black-box tests: the binary as a user calls it.
+
+mod bad_input;
+mod build;
+mod help;
+mod look;
+mod real_input;
+mod registry;
+mod run;
+mod support;
+mod transfer;

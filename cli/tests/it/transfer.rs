@@ -1,0 +1,104 @@
+//! `lap save`, `load`, `import`: archives in and out.
+
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+
+use lapstrake_fixtures::{Need, require};
+use serde_json::Value;
+
+use crate::support::Lap;
+
+fn built(purpose: &str) -> Lap {
+    let lap = Lap::new(purpose);
+    lap.build("app:1", "FROM scratch\nCOPY a /d/\nENV A=1\n", &[("a", "1")]);
+    lap
+}
+
+#[test]
+fn saved_images_come_back_the_same() {
+    let lap = built("save");
+    let id = lap.ok(["images", "-q"]);
+    for (form, compression) in [
+        ("oci", "gzip"),
+        ("oci", "zstd"),
+        ("oci", "uncompressed"),
+        ("docker", "gzip"),
+        ("oci-dir", "gzip"),
+    ] {
+        let name = format!("{form}-{compression}");
+        lap.ok(["save", "--format", form, "--compression", compression, "-o", &name, "app:1"]);
+        let other = Lap::new("load");
+        let loaded = other.ok(["load", "-i", &lap.work.join(&name).display().to_string()]);
+        assert_eq!(loaded, format!("loaded app:1 ({})\n", id.trim_end()), "{name}");
+        assert_eq!(other.ok(["images", "-q"]), id);
+        other.is_whole();
+    }
+}
+
+#[test]
+fn archives_flow_through_pipes() {
+    let (lap, other) = (built("pipe-out"), Lap::new("pipe-in"));
+    let mut save = lap.command(["save", "app:1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let load = other.command(["load"]).stdin(save.stdout.take().unwrap()).output().unwrap();
+    assert!(save.wait().unwrap().success() && load.status.success());
+    assert_eq!(other.ok(["images", "-q"]), lap.ok(["images", "-q"]));
+}
+
+#[test]
+fn strangers_read_our_archives() {
+    if !require(&[Need::Tool("skopeo")]) {
+        return;
+    }
+    let lap = built("strangers");
+    lap.ok(["save", "-o", "oci.tar", "app:1"]);
+    lap.ok(["save", "--format", "docker", "-o", "docker.tar", "app:1"]);
+    for archive in ["oci-archive:oci.tar", "docker-archive:docker.tar"] {
+        let inspected = Command::new("skopeo")
+            .args(["inspect", archive])
+            .current_dir(lap.work.path())
+            .output()
+            .unwrap();
+        assert!(
+            inspected.status.success(),
+            "{archive}: {}",
+            String::from_utf8_lossy(&inspected.stderr)
+        );
+        let facts: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+        assert!(facts["Env"].as_array().is_some_and(|env| env.contains(&"A=1".into())), "{facts}");
+    }
+}
+
+#[test]
+fn a_root_file_system_becomes_an_image() {
+    let lap = Lap::new("import");
+    lap.work.write("root/etc/name", "me\n");
+    let tar = Command::new("tar")
+        .args(["--owner=0", "--group=0", "-C", "root", "-czf", "root.tar.gz", "."])
+        .current_dir(lap.work.path())
+        .status();
+    assert!(tar.unwrap().success());
+    let changes =
+        ["--change", "CMD [\"/bin/x\"]", "--change", "ENV A=\"b c\"", "--change", "USER 5"];
+    let mut arguments = vec!["import"];
+    arguments.extend(changes);
+    arguments.extend(["root.tar.gz", "made:1"]);
+    lap.ok(&arguments);
+    let inspected: Value = serde_json::from_str(&lap.ok(["inspect", "made:1"])).unwrap();
+    let config = &inspected[0]["Config"];
+    assert_eq!(
+        (&config["Cmd"], &config["User"]),
+        (&serde_json::json!(["/bin/x"]), &Value::from("5"))
+    );
+    assert!(config["Env"].as_array().is_some_and(|env| env.contains(&"A=b c".into())));
+    let mut command = lap.command(["import", "-", "piped:1"]);
+    let piped = command.stdin(File::open(lap.work.join("root.tar.gz")).unwrap()).output().unwrap();
+    assert!(piped.status.success());
+    assert_eq!(lap.run(["diff", "made:1", "piped:1"]).code, Some(0));
+    lap.refused(
+        ["import", "--change", "RUN x", "root.tar.gz", "bad:1"],
+        2,
+        &["`RUN` does not configure"],
+    );
+    assert!(fs::metadata(lap.work.join("root.tar.gz")).is_ok());
+    lap.is_whole();
+}
