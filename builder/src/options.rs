@@ -3,6 +3,7 @@
 //! Everything that comes from the outside world (environment, clock, terminal) is a field here, so that
 //! the library itself reads none of it.
 
+use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_runner::Ulimit;
 use std::collections::BTreeMap;
@@ -63,6 +64,9 @@ pub struct BuildOptions {
     pub now: i64,
     /// How many steps may run at once.
     pub jobs: usize,
+    /// How the image's layers will be wanted, when that is known: they are compressed while later steps
+    /// run, in the pass that their digests need anyway.
+    pub compression: Option<Compression>,
 }
 
 /// Where a context's files come from.

@@ -8,6 +8,10 @@ use crate::tree::{Node, Resolved, Tree, clean_from_root, lossy, resolve};
 use lapstrake_layerstore::path::LayerPath;
 use rayon::prelude::*;
 
+/// Directories with fewer entries than this are walked by the thread that found them: waking others costs
+/// more than looking at a few files.
+const PARALLEL_CHILDREN_MIN: usize = 24;
+
 /// One file below a selected directory.
 #[derive(Debug, Clone)]
 pub struct Item {
@@ -161,11 +165,13 @@ fn walk_below(
     excludes: (Option<&Matcher>, &ParentMatches),
 ) -> Result<Vec<Item>, BuildError> {
     let children = tree.children(dir)?;
-    let parts = children
-        .into_par_iter()
-        .with_min_len(64)
-        .map(|(name, node)| walk_child(tree, dir, relative, (&name, node), excludes))
-        .collect::<Result<Vec<Vec<Item>>, BuildError>>()?;
+    let child =
+        |(name, node): (Vec<u8>, Node)| walk_child(tree, dir, relative, (&name, node), excludes);
+    let parts: Vec<Vec<Item>> = if children.len() < PARALLEL_CHILDREN_MIN {
+        children.into_iter().map(child).collect::<Result<_, BuildError>>()?
+    } else {
+        children.into_par_iter().map(child).collect::<Result<_, BuildError>>()?
+    };
     Ok(parts.into_iter().flatten().collect())
 }
 

@@ -1,7 +1,7 @@
 //! Base images: from the store when it has them, else from where the caller fetches images.
 
 use super::BuildDeps;
-use super::board::StageResult;
+use super::board::{LayerName, StageResult};
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::key::ChainId;
@@ -73,6 +73,7 @@ impl BaseTable {
         let base = self.image(image)?;
         Ok(StageResult {
             layers: base.layers.clone(),
+            names: base.diff_ids.iter().copied().map(LayerName::Known).collect(),
             times: Vec::new(),
             chain: ChainId::base(&base.diff_ids),
         })

@@ -2,16 +2,29 @@
 
 use crate::error::BuildError;
 use crate::key::ChainId;
+use lapstrake_layerstore::DiffId;
+use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::view::View;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How the diffID of a layer is found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LayerName {
+    /// The base image's config says it.
+    Known(DiffId),
+    /// It is that of the layer's tar with its times changed like this.
+    At(Option<Epoch>),
+}
 
 /// What a stage made.
 #[derive(Debug, Clone)]
 pub(crate) struct StageResult {
     /// Its layers, bottom first.
     pub(crate) layers: Vec<Arc<Layer>>,
+    /// What each layer is called in an image's config, in the same order.
+    pub(crate) names: Vec<LayerName>,
     /// When each layer that a step made was made, first to last, parent stages included.
     pub(crate) times: Vec<i64>,
     /// Identity of the stack.

@@ -1,7 +1,7 @@
 //! COPY, ADD and WORKDIR: layers that are made from descriptions of files alone.
 
 use super::Planned;
-use super::board::{Board, StageResult};
+use super::board::{Board, LayerName, StageResult};
 use super::session::Session;
 use super::sources::{Source, inline_file};
 use super::stage::{Prepared, StepContext};
@@ -16,6 +16,7 @@ use crate::key::ChainId;
 use crate::key::{KeyEncoder, StepKey, digest_selected};
 use crate::plan::{CopyStep, Origin};
 use crate::tree::Tree;
+use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::toc::Kind;
 use std::sync::Arc;
@@ -99,8 +100,9 @@ impl Prepared for PreparedCopy<'_> {
             Some(text) if self.step.link => Some(Accounts::default().owner(text)?),
             Some(text) => Some(Accounts::read(&below, &below)?.owner(text)?),
         };
-        self.source.ensure_contents(at.session, &mut self.selected)?;
+        // First, since the next line looks for what is not stored among the context's files.
         self.store_inline(at)?;
+        self.source.ensure_contents(at.session, &mut self.selected)?;
         let how = Placement {
             dest: self.step.dest.clone(),
             owner,
@@ -203,5 +205,6 @@ pub(crate) fn context_as_base(
     let layer = session.deps.store.layers().create(staging.into_entries()?)?;
     session.lease.hold(layer.short())?;
     let chain = ChainId::empty().with_layer(layer.id());
-    Ok(StageResult { layers: vec![layer], times: Vec::new(), chain })
+    let names = vec![LayerName::At(session.options.epoch.map(Epoch::Set))];
+    Ok(StageResult { layers: vec![layer], names, times: Vec::new(), chain })
 }

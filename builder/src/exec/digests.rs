@@ -1,7 +1,9 @@
 //! diffIDs in the background: they are wanted when the image's config is written, not before.
 
-use super::board::lock;
+use super::board::{LayerName, StageResult, lock};
 use crate::error::BuildError;
+use lapstrake_layerstore::archive::Epoch;
+use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::digest::{DiffId, ShortId};
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::store::Store;
@@ -13,39 +15,49 @@ use std::thread::JoinHandle;
 #[derive(Debug)]
 pub(crate) struct Digests {
     store: Arc<Store>,
+    compression: Option<Compression>,
     under_way: Mutex<BTreeMap<ShortId, JoinHandle<()>>>,
 }
 
 impl Digests {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, under_way: Mutex::default() }
+    pub(crate) fn new(store: Arc<Store>, compression: Option<Compression>) -> Self {
+        Self { store, compression, under_way: Mutex::default() }
     }
 
-    /// Start on a layer unless its diffID is recorded or being worked out. The result is recorded by the
-    /// store; an error shows up again when [`Digests::all`] asks.
-    pub(crate) fn begin(&self, layer: &Arc<Layer>) {
-        if layer.diff_id().is_some() {
+    /// Start on a layer unless it is being worked on. What comes out is recorded by the store; an error
+    /// shows up again when [`Digests::all`] asks.
+    pub(crate) fn begin(&self, layer: &Arc<Layer>, epoch: Option<Epoch>) {
+        if self.compression.is_none() && self.store.layers().knows_diff_id(layer, epoch) {
             return;
         }
         let mut under_way = lock(&self.under_way);
         under_way.entry(layer.short().clone()).or_insert_with(|| {
-            let (store, layer) = (Arc::clone(&self.store), Arc::clone(layer));
+            let (store, layer, compression) =
+                (Arc::clone(&self.store), Arc::clone(layer), self.compression);
             std::thread::spawn(move || {
-                let _recorded = store.layers().diff_id(&layer);
+                let _recorded = match compression {
+                    Some(compression) => {
+                        store.layers().compressed(&layer, &compression, epoch).map(drop)
+                    }
+                    None => store.layers().diff_id_at(&layer, epoch).map(drop),
+                };
             })
         });
     }
 
     /// The diffIDs of an image's layers, waiting for those that are under way.
-    pub(crate) fn all(&self, layers: &[Arc<Layer>]) -> Result<Vec<DiffId>, BuildError> {
-        layers
-            .iter()
-            .map(|layer| {
+    pub(crate) fn all(&self, stage: &StageResult) -> Result<Vec<DiffId>, BuildError> {
+        let pairs = stage.layers.iter().zip(&stage.names);
+        pairs
+            .map(|(layer, name)| {
                 let worker = lock(&self.under_way).remove(layer.short());
                 if let Some(worker) = worker {
                     worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 }
-                Ok(self.store.layers().diff_id(layer)?)
+                match name {
+                    LayerName::Known(diff_id) => Ok(*diff_id),
+                    LayerName::At(epoch) => Ok(self.store.layers().diff_id_at(layer, *epoch)?),
+                }
             })
             .collect()
     }

@@ -67,7 +67,7 @@ impl<'a> Session<'a> {
             options,
             deps,
             lease,
-            digests: Digests::new(Arc::clone(deps.store)),
+            digests: Digests::new(Arc::clone(deps.store), options.compression),
             contexts: Mutex::default(),
             no_cache_stages: stages.iter().map(filtered).collect(),
             in_chain,

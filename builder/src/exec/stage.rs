@@ -1,7 +1,7 @@
 //! One stage: its steps, one after the other.
 
 use super::Planned;
-use super::board::{Board, StageResult};
+use super::board::{Board, LayerName, StageResult};
 use super::session::Session;
 use super::{copy, run};
 use crate::error::BuildError;
@@ -41,9 +41,6 @@ pub(crate) fn run(
     plan: &StagePlan,
 ) -> Result<StageResult, BuildError> {
     let mut state = start(session, planned, board, index)?;
-    if session.is_in_image(index) {
-        state.layers.iter().for_each(|layer| session.digests.begin(layer));
-    }
     for (number, step) in plan.steps.iter().enumerate() {
         let id = StepId { stage: index, step: number };
         let at = StepContext { session, planned, board, id, below: &state };
@@ -56,11 +53,13 @@ pub(crate) fn run(
                 cause: Box::new(cause),
             },
         })?;
+        let epoch = step.action.epoch(session.options.epoch);
         if session.is_in_image(index) {
-            session.digests.begin(&layer);
+            session.digests.begin(&layer, epoch);
         }
         state.chain = state.chain.with_layer(layer.id());
         state.layers.push(layer);
+        state.names.push(LayerName::At(epoch));
         state.times.push(created);
     }
     Ok(state)
@@ -74,9 +73,12 @@ fn start(
     index: usize,
 ) -> Result<StageResult, BuildError> {
     match &planned.graph.stages[index].base {
-        Base::Scratch => {
-            Ok(StageResult { layers: Vec::new(), times: Vec::new(), chain: ChainId::empty() })
-        }
+        Base::Scratch => Ok(StageResult {
+            layers: Vec::new(),
+            names: Vec::new(),
+            times: Vec::new(),
+            chain: ChainId::empty(),
+        }),
         Base::Stage(parent) => board.wait(*parent),
         Base::Named(name) => copy::context_as_base(session, planned, board, name),
         Base::Image(image) => planned.bases.start(image),

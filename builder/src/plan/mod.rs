@@ -17,6 +17,7 @@ use crate::chmod::Mode;
 use crate::instruction::mount::Mount;
 use crate::options::NetworkMode;
 use crate::source::Span;
+use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::oci::{ContainerConfig, History, Platform};
 
 /// The search path of images that set none.
@@ -167,6 +168,20 @@ pub struct CopyStep {
     pub excludes: Vec<String>,
     /// `--unpack`, when given.
     pub unpack: Option<bool>,
+}
+
+impl Action {
+    /// How the times in the layer's tar are made reproducible: what comes from the context, and directories
+    /// that the build makes, get exactly the epoch (a clone and an old checkout differ in their times);
+    /// the rest is at most the epoch.
+    pub fn epoch(&self, seconds: Option<i64>) -> Option<Epoch> {
+        let from_context = match self {
+            Self::Workdir { .. } => true,
+            Self::Copy(copy) => matches!(copy.origin, Origin::Context | Origin::Named(_)),
+            Self::Run(_) => false,
+        };
+        seconds.map(if from_context { Epoch::Set } else { Epoch::Clamp })
+    }
 }
 
 impl Step {
