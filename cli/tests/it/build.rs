@@ -112,7 +112,7 @@ fn named_contexts_and_ignore_files_count() {
 fn files_are_written_where_they_shall_go() {
     let lap = Lap::new("outputs");
     lap.work.write("context/d/a", "text");
-    let context = lap.context("context", "FROM scratch\nCOPY --chmod=640 d /d\n");
+    let context = lap.context("context", "FROM scratch\nCOPY --chmod=750 d /d\n");
     fs::create_dir(lap.work.join("out")).unwrap();
     let mut arguments = vec!["build", "-q", "-t", "a:1"];
     for output in [
