@@ -74,6 +74,12 @@ impl Session {
     pub(crate) fn image(&self, name: &str) -> Result<NamedImage, CommandError> {
         match self.store.resolve(name)? {
             Some((reference, record)) => {
+                // An id finds an image through one of its names, which nobody meant then.
+                let by_name = |reference: &Reference| {
+                    Reference::parse(name)
+                        .is_ok_and(|typed| typed.digest().is_some() || typed == *reference)
+                };
+                let reference = reference.filter(by_name);
                 Ok(NamedImage { typed: name.to_owned(), reference, record })
             }
             None => Err(self.no_image(name)),

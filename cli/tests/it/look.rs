@@ -102,10 +102,11 @@ fn names_come_and_go() {
     assert!(
         inspected[0]["Config"]["Env"].as_array().is_some_and(|env| env.contains(&"A=1".into()))
     );
+    lap.ok(["tag", short, "third:1"]);
     assert_eq!(lap.ok(["rmi", "app:1"]), "untagged app:1\n");
     assert_eq!(lap.run(["rmi", "app:1"]).code, Some(3));
     lap.ok(["rmi", "-f", "app:1"]);
-    lap.ok(["rmi", short]);
+    assert_eq!(lap.ok(["rmi", short]), "untagged 127.0.0.1:5000/team/app:x\nuntagged third:1\n");
     assert_eq!(json(&lap.ok(["images", "--format", "json"])).as_array().map(Vec::len), Some(1));
     lap.ok(["prune", "--all"]);
     lap.is_whole();

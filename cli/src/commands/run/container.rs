@@ -3,6 +3,7 @@
 use super::{Args, overlaid};
 use crate::error::CommandError;
 use crate::session::{NamedImage, Session};
+use crate::settings::named_variable;
 use crate::wiring;
 use lapstrake_layerstore::Lease;
 use lapstrake_layerstore::layers::Layer;
@@ -13,6 +14,7 @@ use lapstrake_runner::{
     Identity, Mount, MountKind, Network, Output, Process, Root, Security, Spec, Stdin,
 };
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -114,7 +116,10 @@ fn environment(args: &Args, config: &ContainerConfig, home: String) -> Vec<(OsSt
     let mut env = overlaid(&config.env, &args.env);
     let defaults =
         [("PATH", DEFAULT_PATH.to_owned()), ("HOSTNAME", args.hostname.clone()), ("HOME", home)];
-    for (name, value) in defaults {
+    // Programs draw on the terminal that they are given as its kind demands.
+    let terminal = std::io::stdout().is_terminal().then(|| named_variable("TERM")).flatten();
+    let terminal = terminal.map(|term| ("TERM", term.to_string_lossy().into_owned()));
+    for (name, value) in defaults.into_iter().chain(terminal) {
         if !env.iter().any(|(known, _)| known == name) {
             env.push((name.to_owned(), value));
         }
