@@ -24,7 +24,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 pub use pack::{PACK_VERSION, PackId, PackRecord};
@@ -34,6 +34,8 @@ use crate::{ContentHash, StoreError, atomic::Staging};
 
 /// Packs kept open for reading at once: far below the usual limit of 1024 descriptors.
 const OPEN_PACKS: usize = 128;
+/// A directory's time is believed only if it is older than any file system's clock is coarse.
+const RACY_TIME: Duration = Duration::from_secs(2);
 
 /// The contents of a store.
 #[derive(Debug)]
@@ -120,17 +122,25 @@ impl Contents {
     }
 
     /// A writer with a pack of its own; one for each thread.
+    ///
+    /// What other processes publish meanwhile may be kept twice.
     pub fn writer(self: &Arc<Self>) -> ContentWriter {
+        // If the packs cannot be listed now, publishing a new one will say so.
+        self.refresh().unwrap_or_default();
         ContentWriter::new(Arc::clone(self))
+    }
+
+    /// Is this content here, as far as is known without asking the file system?
+    pub(crate) fn is_known(&self, hash: &ContentHash) -> bool {
+        self.read_index().places.contains_key(hash)
     }
 
     fn place(&self, hash: &ContentHash) -> Result<Option<Place>, StoreError> {
         if let Some(place) = self.read_index().places.get(hash) {
             return Ok(Some(*place));
         }
-        if !self.refresh()? {
-            return Ok(None);
-        }
+        // Looked up again even if nothing was new: another thread may have read it just now.
+        self.refresh()?;
         Ok(self.read_index().places.get(hash).copied())
     }
 
@@ -138,17 +148,22 @@ impl Contents {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the indexes of packs that others published; says whether there were any.
-    fn refresh(&self) -> Result<bool, StoreError> {
+    /// Reads the indexes of packs that others published.
+    fn refresh(&self) -> Result<(), StoreError> {
         let listed = fs::metadata(&self.directory)
             .and_then(|meta| meta.modified())
             .map_err(StoreError::io("stat", &self.directory))?;
         if self.read_index().listed == Some(listed) {
-            return Ok(false);
+            return Ok(());
         }
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let before = index.packs.len();
-        for (id, path) in self.list_packs()? {
+        let packs = self.list_packs()?;
+        let still: HashSet<PackId> = packs.iter().map(|(id, _)| *id).collect();
+        if !index.packs.is_subset(&still) {
+            // Another process pruned: what is known of those packs must not be believed.
+            *index = Index::default();
+        }
+        for (id, path) in packs {
             if !index.packs.contains(&id) {
                 match pack::read_index(&path) {
                     Ok(records) => index.add(id, &records),
@@ -159,8 +174,11 @@ impl Contents {
                 }
             }
         }
-        index.listed = Some(listed);
-        Ok(index.packs.len() > before)
+        // A pack that comes within the same tick of the clock leaves the directory's time as it is.
+        index.listed = Some(listed).filter(|listed| {
+            SystemTime::now().duration_since(*listed).is_ok_and(|age| age > RACY_TIME)
+        });
+        Ok(())
     }
 
     /// Forgets what was read of the packs if any came or went since: another process may have

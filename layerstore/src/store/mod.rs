@@ -15,6 +15,27 @@
 //! anything else, nor upgrades it; whatever a live lease names, or was made or touched since the
 //! oldest live lease began, is never deleted ([`gc`]). So: take a [`Lease`] first, then work, then
 //! tag, then drop the lease.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let mut rootfs = &[0_u8; 1024][..];
+//! use lapstrake_layerstore::{
+//!     OpenOptions, Reference, Store, compress::Compression, layers::OverlayXattr, transfer,
+//! };
+//! let overlay_xattr = OverlayXattr::Trusted;
+//! let options = OpenOptions { create: true, overlay_xattr, owner_map: None };
+//! let store = Store::open(directory.path(), &options)?;
+//! let lease = store.lease()?;
+//! let image = transfer::import_rootfs(&store, &lease, &mut rootfs, &Default::default())?;
+//! let name: Reference = "base:1".parse()?;
+//! store.tag(&name, &image)?;
+//! drop(lease);
+//! let options = transfer::SaveOptions::new(Compression::default());
+//! let mut archive = Vec::new();
+//! transfer::save_oci(&store, &vec![(Some(name), image)], &mut archive, &options)?;
+//! # Ok(()) }
+//! ```
 
 mod cache;
 pub mod check;

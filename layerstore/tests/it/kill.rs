@@ -25,6 +25,8 @@ use crate::support::{fixture, layer, name, open, put_image};
 
 const STORE: &str = "LAPSTRAKE_TEST_STORE";
 const SEED: &str = "LAPSTRAKE_TEST_SEED";
+/// How many kills, where the few of every run are not enough: `LAPSTRAKE_TEST_KILLS=500`.
+const MORE_KILLS: &str = "LAPSTRAKE_TEST_KILLS";
 const KILLS: u64 = 40;
 const WORKERS: u64 = 2;
 /// Long enough to get into the middle of anything.
@@ -120,7 +122,8 @@ fn killed_at_any_moment_the_store_is_whole() {
     let f = fixture();
     let root = f.store.root();
     let mut random = Random(7);
-    for round in 0..KILLS {
+    let kills = std::env::var(MORE_KILLS).ok().and_then(|text| text.parse().ok());
+    for round in 0..kills.unwrap_or(KILLS) {
         let workers: Vec<Child> =
             (0..WORKERS).map(|worker| start(root, round * WORKERS + worker)).collect();
         std::thread::sleep(Duration::from_millis(10 + random.next(LONGEST)));
