@@ -1,3 +1,6 @@
 //! Integration tests of the builder, one module for each subject.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod cache;
 mod dialects;
+mod support;
