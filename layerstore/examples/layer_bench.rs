@@ -42,7 +42,14 @@ fn main() -> Result<(), Failure> {
     let shown = timed("view of it, walked", || Ok::<_, Failure>(view.iter().count()))?;
     report(&format!("{shown} entries"))?;
     let mut gzip = None;
-    for (codec, level) in [(Codec::Gzip, 1), (Codec::Gzip, 6), (Codec::Zstd, 3)] {
+    for (codec, level) in [
+        (Codec::Gzip, 1),
+        (Codec::Gzip, 3),
+        (Codec::Gzip, 4),
+        (Codec::Gzip, 5),
+        (Codec::Gzip, 6),
+        (Codec::Zstd, 3),
+    ] {
         let compression = Compression { level: Some(level), ..Compression::new(codec) };
         let name = compression.format_name();
         let made = timed(&name, || layers.compressed(&layer, &compression, None))?;
@@ -53,8 +60,7 @@ fn main() -> Result<(), Failure> {
     if let Some(gzip) = gzip {
         let other = open(&scratch.path().join("two"))?;
         let mut blob = layers.blobs().open_blob(&gzip.digest)?;
-        let expected =
-            Expected { blob: Some((gzip.digest, gzip.size)), diff_id: layer.diff_id() };
+        let expected = Expected { blob: Some((gzip.digest, gzip.size)), diff_id: layer.diff_id() };
         let pulled = timed("import of the gzip blob", || other.import_tar(&mut blob, expected))?;
         timed("tree from the blob", || other.tree(&pulled))?;
     }
@@ -85,7 +91,7 @@ fn take_in(source: &Path, layers: &Layers) -> Result<Arc<Layer>, Failure> {
             writer.finish()
         })
     })?;
-    Ok(timed("create", || layers.create(entries))?)
+    timed("create", || layers.create(entries))
 }
 
 fn list(source: &Path, at: &LayerPath, entries: &mut Vec<Entry>) -> Result<(), Failure> {

@@ -101,3 +101,39 @@ fn truncated_streams_are_errors() {
         }
     }
 }
+
+#[test]
+fn only_what_looks_like_noise_is_uniform() {
+    let noise = sample_noise(1 << 19);
+    assert!(gzip::is_uniform(&noise));
+    let mut half = noise.clone();
+    half[..1 << 18].fill(b'x');
+    assert!(!gzip::is_uniform(&half));
+    let base64: Vec<u8> = noise.iter().map(|byte| b'0' + byte % 64).collect();
+    assert!(!gzip::is_uniform(&base64));
+    assert!(!gzip::is_uniform(&noise[..1000]) && !gzip::is_uniform(b""));
+}
+
+fn sample_noise(length: usize) -> Vec<u8> {
+    let mut noise = vec![0; length];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    noise
+}
+
+/// What this version of the format makes of text, of noise and of both.
+#[test]
+fn golden_blobs() {
+    let mut mixed = sample(1 << 20);
+    mixed.extend(sample_noise(1 << 20));
+    let mut text = String::new();
+    for (codec, levels) in [(Codec::Gzip, &[1, 6, 7, 9, 12][..]), (Codec::Zstd, &[1, 3, 9])] {
+        for level in levels {
+            let compression = Compression { level: Some(*level), ..Compression::new(codec) };
+            let bytes = compress(&compression, &mixed, 2, 1 << 20);
+            let digest = crate::Digest::of(&bytes);
+            let line = format!("{} {digest} {}\n", compression.format_name(), bytes.len());
+            text.push_str(&line);
+        }
+    }
+    insta::assert_snapshot!(text);
+}

@@ -181,18 +181,10 @@ impl Contents {
         Ok(())
     }
 
-    /// Forgets what was read of the packs if any came or went since: another process may have
-    /// pruned some. What is looked for next is read again.
+    /// Forgets the packs that other processes pruned. A lease does this when it begins: from then on
+    /// no pack goes.
     pub(crate) fn revalidate(&self) -> Result<(), StoreError> {
-        let Some(listed) = self.read_index().listed else { return Ok(()) };
-        let now = fs::metadata(&self.directory)
-            .and_then(|meta| meta.modified())
-            .map_err(StoreError::io("stat", &self.directory))?;
-        if now != listed {
-            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        Ok(())
+        self.refresh()
     }
 
     /// Every pack with its file, in order of their ids.

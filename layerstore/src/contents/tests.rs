@@ -39,6 +39,11 @@ fn contents_are_kept_once() {
     assert_eq!(contents.verify_pack(packs[0].0).unwrap(), []);
     contents.remove_pack(packs[0].0).unwrap();
     assert!(!contents.has(&a));
+    // The other process finds out before it relies on what it knew.
+    let mut writer = other.writer();
+    writer.put_bytes(b"first").unwrap();
+    writer.finish().unwrap();
+    assert_eq!(read(&contents, &a), b"first");
 }
 
 #[test]

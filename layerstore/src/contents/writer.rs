@@ -106,7 +106,7 @@ impl ContentWriter {
     }
 
     fn is_known(&self, hash: &ContentHash) -> bool {
-        self.fresh.contains(hash) || self.contents.has(hash)
+        self.fresh.contains(hash) || self.contents.is_known(hash)
     }
 
     /// A content of `head` and all of `rest`, in a pack of its own.

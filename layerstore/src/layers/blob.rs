@@ -72,10 +72,11 @@ impl Layers {
 
     /// Makes the contents of these files of `layer` present in the packs, in one pass.
     pub fn ensure_contents(&self, layer: &Arc<Layer>, entries: &[Entry]) -> Result<(), StoreError> {
+        let mut writer = self.contents.writer();
         let mut wanted = Vec::new();
         for entry in entries.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0) {
             let content = entry.content.as_ref().ok_or_else(|| missing(entry))?;
-            if !self.contents.has(content) {
+            if !self.contents.is_known(content) {
                 wanted.push(entry);
             }
         }
@@ -85,7 +86,6 @@ impl Layers {
         if layer.origin() == Origin::Packs {
             return Err(missing(wanted[0]));
         }
-        let mut writer = self.contents.writer();
         let changed = |entry: &Entry| StoreError::ContentChanged {
             layer: layer.short().clone(),
             path: entry.path.clone(),

@@ -234,7 +234,10 @@ impl Layers {
 
     /// A layer that was found where one was to be made: young from now on, so that no prune takes it
     /// from a lease that began before. None if one took it just now.
-    pub(crate) fn reuse(&self, found: Option<Arc<Layer>>) -> Result<Option<Arc<Layer>>, StoreError> {
+    pub(crate) fn reuse(
+        &self,
+        found: Option<Arc<Layer>>,
+    ) -> Result<Option<Arc<Layer>>, StoreError> {
         let Some(layer) = found else { return Ok(None) };
         let root = self.directory.parent().unwrap_or(&self.directory);
         Ok(crate::store::make_young(root, &layer.directory)?.then_some(layer))

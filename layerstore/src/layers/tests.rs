@@ -133,20 +133,22 @@ fn the_same_entries_are_the_same_layer() {
 /// The bytes of layers are a promise: these digests change only with a format version.
 #[test]
 fn golden_digests() {
+    use std::fmt::Write as _;
     let fixture = fixture();
     let layer = fixture.layers.create(sample(&fixture)).unwrap();
     let mut text = format!("id {}\n", layer.id());
-    text += &format!("content {}\n", layer.toc().unwrap().content_id());
-    text += &format!("diff {}\n", fixture.layers.diff_id(&layer).unwrap());
+    writeln!(text, "content {}", layer.toc().unwrap().content_id()).unwrap();
+    writeln!(text, "diff {}", fixture.layers.diff_id(&layer).unwrap()).unwrap();
     for epoch in [Epoch::Clamp(500), Epoch::Set(500)] {
-        text += &format!("diff {}\n", fixture.layers.diff_id_at(&layer, Some(epoch)).unwrap());
+        let diff_id = fixture.layers.diff_id_at(&layer, Some(epoch)).unwrap();
+        writeln!(text, "diff {diff_id}").unwrap();
     }
     for (codec, level) in
         [(Codec::Gzip, 1), (Codec::Gzip, 6), (Codec::Gzip, 9), (Codec::Zstd, 3), (Codec::None, 0)]
     {
         let compression = Compression { level: Some(level), ..Compression::new(codec) };
         let made = fixture.layers.compressed(&layer, &compression, None).unwrap();
-        text += &format!("{} {} {}\n", compression.format_name(), made.digest, made.size);
+        writeln!(text, "{} {} {}", compression.format_name(), made.digest, made.size).unwrap();
     }
     insta::assert_snapshot!(text);
 }
@@ -302,7 +304,8 @@ fn contents_of_foreign_files_can_be_read_and_kept() {
     let mut tar = source.tar(&layer);
     for compressed in [false, true] {
         if compressed {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             encoder.write_all(&tar).unwrap();
             tar = encoder.finish().unwrap();
         }

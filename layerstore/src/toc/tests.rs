@@ -161,7 +161,7 @@ proptest! {
         let entries = names.iter().filter_map(|name| LayerPath::parse(name).ok());
         let entries = entries.filter(|path| !path.is_root()).map(|path| Entry::new(path, Kind::Dir));
         let toc = Toc::from_entries(entries.collect()).unwrap();
-        for directory in toc.iter() {
+        for directory in &toc {
             let below = toc.below(&directory.path);
             for (at, entry) in toc.iter().enumerate() {
                 let is_below = entry.path != directory.path && entry.path.starts_with(&directory.path);
