@@ -158,7 +158,8 @@ impl CommandError {
         self.kind.exit()
     }
 
-    /// The error as text for standard error, control characters made visible; empty when there is nothing to say.
+    /// The error as text for standard error, control characters made visible; empty when there is
+    /// nothing to say.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         if self.kind == Kind::OutputClosed {

@@ -1,4 +1,5 @@
-//! `lap`: builds OCI images from Dockerfiles, looks inside their layers, moves them. No daemon, no root.
+//! `lap`: builds OCI images from Dockerfiles, looks inside their layers, moves them. No daemon, no
+//! root.
 //!
 //! Order matters here: a re-executed sandbox child is recognised before anything else happens, and
 //! the command enters its user namespace (in [`session`]) before any thread exists.
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
             error.exit()
         }),
         Err(refused) => {
-            // Help and version are data that was asked for; clap knows which stream each belongs to.
+            // Help and version are data that was asked for; clap knows which stream each belongs
+            // to.
             drop(refused.print());
             if refused.use_stderr() { Exit::USAGE } else { Exit::OK }
         }

@@ -1,8 +1,8 @@
 //! Files that `lap` writes for the user: complete under their name, or not there at all.
 //!
 //! The bytes go to an unnamed file in the same directory (`O_TMPFILE`), which gets its name when it
-//! is complete; so nothing is left even after `kill -9`. File systems that know no unnamed files get
-//! a hidden named one, removed on every error.
+//! is complete; so nothing is left even after `kill -9`. File systems that know no unnamed files
+//! get a hidden named one, removed on every error.
 
 use crate::error::{CommandError, Kind};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -104,8 +104,8 @@ fn open_sink(dest: &Path) -> io::Result<Sink> {
     }
 }
 
-/// Names the unnamed file. A name that is taken can only be replaced by a rename, which needs a name
-/// of its own for a moment.
+/// Names the unnamed file. A name that is taken can only be replaced by a rename, which needs a
+/// name of its own for a moment.
 fn link(file: &File, dest: &Path) -> io::Result<()> {
     let source = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link_to =

@@ -30,7 +30,8 @@ pub(crate) struct NamedImage {
 }
 
 impl Session {
-    /// Enters the user namespace if one is needed, and opens the store, which is made if it is missing.
+    /// Enters the user namespace if one is needed, and opens the store, which is made if it is
+    /// missing.
     pub(crate) fn open(settings: Settings) -> Result<Self, CommandError> {
         let entered = lapstrake_runner::enter(&EnterOptions::default())?;
         let owner_map = Some(owner_map(&entered.maps()));
@@ -45,8 +46,8 @@ impl Session {
         )
     }
 
-    /// Opens the store for a command that reads names and tables of contents and never touches files
-    /// of images: no user namespace is needed.
+    /// Opens the store for a command that reads names and tables of contents and never touches
+    /// files of images: no user namespace is needed.
     pub(crate) fn open_records(settings: Settings) -> Result<Self, CommandError> {
         let options =
             OpenOptions { create: true, overlay_xattr: OverlayXattr::User, owner_map: None };

@@ -1,7 +1,7 @@
 //! What is meant, made from what was typed, the environment, and defaults.
 //!
-//! This is the only module of `lap` that reads the environment or the clock; everything else is told.
-//! It must run before [`lapstrake_runner::enter`], which makes every user look like root.
+//! This is the only module of `lap` that reads the environment or the clock; everything else is
+//! told. It must run before [`lapstrake_runner::enter`], which makes every user look like root.
 
 use crate::args::GlobalArgs;
 use crate::error::{CommandError, Kind};
@@ -74,7 +74,8 @@ pub(crate) fn named_variable(name: &str) -> Option<OsString> {
     if name.is_empty() || name.contains(['=', '\0']) { None } else { env::var_os(name) }
 }
 
-/// `--root`, else `LAP_ROOT`, else for root `/var/lib/lapstrake`, else below the user's data directory.
+/// `--root`, else `LAP_ROOT`, else for root `/var/lib/lapstrake`, else below the user's data
+/// directory.
 fn store_root(flag: Option<PathBuf>) -> Result<PathBuf, RootUnknown> {
     if let Some(root) = flag.or_else(|| path("LAP_ROOT")) {
         return Ok(std::path::absolute(&root).unwrap_or(root));
@@ -100,7 +101,8 @@ fn auth_files(docker_config: Option<&PathBuf>) -> Vec<PathBuf> {
 fn proxies() -> Proxies {
     let either = |lower: &str, upper: &str| variable(lower).or_else(|| variable(upper));
     let all = either("all_proxy", "ALL_PROXY");
-    // Upper-case HTTP_PROXY is what a web server would set from a request's header, but lap is no CGI program.
+    // Upper-case HTTP_PROXY is what a web server would set from a request's header, but lap is no
+    // CGI program.
     Proxies {
         http: either("http_proxy", "HTTP_PROXY").or_else(|| all.clone()),
         https: either("https_proxy", "HTTPS_PROXY").or(all),

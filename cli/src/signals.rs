@@ -25,8 +25,8 @@ struct Seen {
 }
 
 impl Interrupts {
-    /// Begins to watch. Call it in the main thread, before others exist and after the user namespace
-    /// is entered.
+    /// Begins to watch. Call it in the main thread, before others exist and after the user
+    /// namespace is entered.
     pub(crate) fn watch() -> Result<Self, CommandError> {
         let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
         let failed = |error: &dyn std::error::Error| CommandError::chain(Kind::Host, error);

@@ -5,7 +5,8 @@
 use crate::error::CommandError;
 use lapstrake_runner::{Resource, Ulimit};
 
-/// One field of a comma-separated value, `key` or `key=value`; keys are lower-cased, as docker does.
+/// One field of a comma-separated value, `key` or `key=value`; keys are lower-cased, as docker
+/// does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) key: String,
@@ -13,8 +14,8 @@ pub(crate) struct Field {
     pub(crate) value: Option<String>,
 }
 
-/// Splits `type=oci,"dest=a,b.tar"` at its commas. A field may be quoted as in a CSV file: `"` around
-/// the field, `""` inside it for one quote.
+/// Splits `type=oci,"dest=a,b.tar"` at its commas. A field may be quoted as in a CSV file: `"`
+/// around the field, `""` inside it for one quote.
 pub(crate) fn fields(flag: &str, text: &str) -> Result<Vec<Field>, CommandError> {
     let field = |raw: String| match raw.split_once('=') {
         Some((key, value)) => {
@@ -66,7 +67,8 @@ pub(crate) fn boolean(flag: &str, field: &Field) -> Result<bool, CommandError> {
     }
 }
 
-/// A number of bytes: `67108864`, `64m`, `1.5GB`, `512MiB`; all units are powers of 1024, as docker has them.
+/// A number of bytes: `67108864`, `64m`, `1.5GB`, `512MiB`; all units are powers of 1024, as
+/// docker has them.
 pub(crate) fn size_bytes(text: &str) -> Result<u64, String> {
     let invalid = || format!("`{text}` is not a size; write 64m, 1g or a number of bytes");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

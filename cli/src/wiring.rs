@@ -1,4 +1,5 @@
-//! Puts the parts together: registry clients with this user's credentials, and what steps see of the machine.
+//! Puts the parts together: registry clients with this user's credentials, and what steps see of
+//! the machine.
 
 pub(crate) mod docker_config;
 
@@ -34,9 +35,13 @@ pub(crate) fn resolv_conf() -> Vec<u8> {
     std::fs::read("/etc/resolv.conf").unwrap_or_default()
 }
 
+/// Steps that may run at once for each processor: steps wait (for the network, for disks, for each other)
+/// more than they compute.
+const STEPS_PER_PROCESSOR: usize = 4;
+
 /// How many steps may run at once, unless the user says.
-pub(crate) fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+pub(crate) fn steps_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) * STEPS_PER_PROCESSOR
 }
 
 /// Shows a transfer as one line per blob.

@@ -17,7 +17,8 @@ const WIDTH: usize = 45;
 /// Show how an image was made, newest step first
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  lap history app:1\n  lap history --no-trunc app:1\n  lap history --format json app:1"
+    after_help = "Examples:\n  lap history app:1\n  lap history --no-trunc app:1\n  lap history \
+         --format json app:1"
 )]
 pub(crate) struct Args {
     /// The image: a name, an id, or the beginning of an id

@@ -8,9 +8,8 @@ use lapstrake_layerstore::reference::Reference;
 
 /// Give an image another name
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  lap tag app:1 app:latest\n  lap tag 3f2a9c registry.example/team/app:1"
-)]
+#[command(after_help = "Examples:\n  lap tag app:1 app:latest\n  lap tag 3f2a9c \
+         registry.example/team/app:1")]
 pub(crate) struct Args {
     /// The image: a name, an id, or the beginning of an id
     #[arg(value_name = "IMAGE")]

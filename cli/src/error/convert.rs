@@ -37,12 +37,16 @@ impl From<TransferError> for CommandError {
             }
             TransferError::NotAnImage => Self::chain(Kind::Input, &error)
                 .hint("the archive of a root file system is taken by `lap import`"),
-            TransferError::Platform { .. } => Self::chain(Kind::Input, &error).hint("name another with --platform"),
+            TransferError::Platform { .. } => {
+                Self::chain(Kind::Input, &error).hint("name another with --platform")
+            }
             TransferError::Lying { .. }
             | TransferError::Size { .. }
             | TransferError::Missing { .. }
-            | TransferError::Archive { .. } => Self::chain(Kind::Input, &error)
-                .hint("the archive is damaged or incomplete: make or copy it again; nothing of it was kept"),
+            | TransferError::Archive { .. } => Self::chain(Kind::Input, &error).hint(
+                "the archive is damaged or incomplete: make or copy it again; nothing of \
+                     it was kept",
+            ),
             other => Self::chain(Kind::Input, &other),
         }
     }
@@ -145,18 +149,35 @@ fn registry_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a RegistryEr
 fn with_build_hints(shown: CommandError, error: &BuildError) -> CommandError {
     match error {
         BuildError::Plan { help: Some(help), .. } => shown.hint(help.clone()),
-        BuildError::SourceNotFound { .. } => shown
-            .hint("paths are seen from the root of the build context (the PATH argument), or of the stage that --from names"),
-        BuildError::SourceIgnored { .. } => shown.hint("change the ignore file, or copy something else"),
-        BuildError::BaseNotFound { .. } => shown.hint("`lap images` lists what is in the store; `lap load`, `lap import` and `lap pull` add to it"),
+        BuildError::SourceNotFound { .. } => shown.hint(
+            "paths are seen from the root of the build context (the PATH argument), or of \
+                 the stage that --from names",
+        ),
+        BuildError::SourceIgnored { .. } => shown.hint(
+            "change the ignore file, or copy \
+             something else",
+        ),
+        BuildError::BaseNotFound { .. } => shown.hint(
+            "`lap images` lists what is in the store; \
+             `lap load`, `lap import` and `lap pull` add to it",
+        ),
         BuildError::Base { .. } => match registry_error(error) {
             Some(inner) => with_registry_hints(shown, inner),
             None => shown,
         },
-        BuildError::MissingInput { kind: "secret", id } => shown.hint(format!("give it with --secret id={id},src=FILE")),
-        BuildError::MissingInput { id, .. } => shown.hint(format!("give it with --ssh {id}=SOCKET")),
-        BuildError::UnknownName { .. } => shown.hint("use a number, or make the user or group in an earlier RUN"),
-        BuildError::ContextChanged { .. } => shown.hint("build again when nothing else writes there"),
+        BuildError::MissingInput { kind: "secret", id } => {
+            shown.hint(format!("give it with --secret id={id},src=FILE"))
+        }
+        BuildError::MissingInput { id, .. } => {
+            shown.hint(format!("give it with --ssh {id}=SOCKET"))
+        }
+        BuildError::UnknownName { .. } => shown.hint(
+            "use a number, or make the user or group \
+             in an earlier RUN",
+        ),
+        BuildError::ContextChanged { .. } => {
+            shown.hint("build again when nothing else writes there")
+        }
         BuildError::Run(inner) => with_run_hints(shown, inner),
         BuildError::Store(inner) => with_host_hints(shown, inner),
         _ => shown,
@@ -179,19 +200,38 @@ fn with_run_hints(shown: CommandError, error: &RunError) -> CommandError {
 fn with_registry_hints(shown: CommandError, error: &RegistryError) -> CommandError {
     match &*error.fault {
         Fault::UnknownHost => shown.hint("is the registry's name right, and is there a network?"),
-        Fault::Refused(_) => shown.hint(format!("nothing listens at {}; is it running, and is the port right?", error.registry)),
-        Fault::Timeout(_) | Fault::Connection(_) => shown.hint("try again; what was transferred is kept"),
-        Fault::Tls(_) => shown.hint("trust the registry's own authority with --ca-file FILE, or allow plain http with --insecure=HOST"),
+        Fault::Refused(_) => shown.hint(format!(
+            "nothing listens at {}; is it running, and is \
+             the port right?",
+            error.registry
+        )),
+        Fault::Timeout(_) | Fault::Connection(_) => {
+            shown.hint("try again; what was transferred is kept")
+        }
+        Fault::Tls(_) => shown.hint(
+            "trust the registry's own authority with --ca-file FILE, or \
+             allow plain http with --insecure=HOST",
+        ),
         Fault::PlainHttp(host) => shown.hint(format!("allow it with --insecure={host}")),
-        Fault::Unauthorized { had_credentials: true, .. } => shown.hint(format!("log in again: lap login {}", error.registry)),
+        Fault::Unauthorized { had_credentials: true, .. } => {
+            shown.hint(format!("log in again: lap login {}", error.registry))
+        }
         Fault::Unauthorized { .. } | Fault::Denied { had_credentials: false, .. } => {
             shown.hint(format!("log in: lap login {}", error.registry))
         }
         Fault::Denied { .. } => shown.hint("this user may not do that there"),
-        Fault::NotFound { .. } if error.operation == Operation::Push => shown.hint("does the repository exist, and may you write there?"),
-        Fault::NotFound { .. } => shown.hint("check the name and the tag; a private image also looks like this before a login"),
+        Fault::NotFound { .. } if error.operation == Operation::Push => {
+            shown.hint("does the repository exist, and may you write there?")
+        }
+        Fault::NotFound { .. } => shown.hint(
+            "check the name and the tag; a private image also \
+             looks like this before a login",
+        ),
         Fault::RateLimited { .. } => shown.hint("wait, or log in: limits are often higher then"),
-        Fault::Digest { .. } | Fault::Size { .. } => shown.hint("the registry, or something on the way, sends wrong data; nothing of it was kept"),
+        Fault::Digest { .. } | Fault::Size { .. } => shown.hint(
+            "the registry, or something on \
+             the way, sends wrong data; nothing of it was kept",
+        ),
         Fault::Truncated { .. } => shown.hint("try again; what is complete is kept"),
         Fault::Platform { .. } => shown.hint("name another with --platform"),
         _ => shown,
@@ -213,12 +253,14 @@ fn with_host_hints(shown: CommandError, error: &(dyn Error + 'static)) -> Comman
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
             return match io.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    shown.hint("the disk is full: `lap prune` frees what nothing needs, or put the store elsewhere with --root")
-                }
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    shown.hint("another directory for the store can be named with --root or LAP_ROOT")
-                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => shown.hint(
+                    "the disk is full: `lap prune` frees what nothing needs, or put \
+                         the store elsewhere with --root",
+                ),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => shown.hint(
+                    "another directory for the store can be named with --root or \
+                         LAP_ROOT",
+                ),
                 _ => shown,
             };
         }

@@ -44,7 +44,8 @@ pub(crate) fn render_at(file: &SourceFile, span: Span, message: &str) -> String 
     format!("error: {message}\n{}", excerpt(file, span, &[]))
 }
 
-/// Where it is, then the lines of `span`, marked, and the first lines of the other places, in order.
+/// Where it is, then the lines of `span`, marked, and the first lines of the other places, in
+/// order.
 fn excerpt(file: &SourceFile, span: Span, others: &[Span]) -> String {
     let at = file.line_col(span.start);
     let last = file.line_col(span.end.saturating_sub(1).max(span.start)).line;

@@ -1,7 +1,8 @@
-//! A build as JSON, one object per event and line on standard error; the shapes are in `docs/cli.md`.
+//! A build as JSON, one object per event and line on standard error; the shapes are in
+//! `docs/cli.md`.
 
 use crate::ui::terminal::note;
-use lapstrake_builder::event::{Event, Observer, StepId, Stream};
+use lapstrake_builder::event::{Event, Observer, StageSummary, StepId, Stream};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 
@@ -27,14 +28,22 @@ fn object(event: &Event<'_>) -> Value {
     };
     match event {
         Event::Planned { stages } => {
-            let stage = |stage: &lapstrake_builder::event::StageSummary| json!({"stage": stage.index, "name": stage.name, "base": stage.base, "steps": stage.steps});
+            let stage = |stage: &StageSummary| {
+                let (index, steps) = (stage.index, &stage.steps);
+                json!({"stage": index, "name": stage.name, "base": stage.base, "steps": steps})
+            };
             json!({"event": "planned", "stages": stages.iter().map(stage).collect::<Vec<_>>()})
         }
         Event::BaseStarted { reference } => {
             json!({"event": "base-started", "reference": reference})
         }
         Event::BaseResolved { reference, config_digest, local } => {
-            json!({"event": "base-resolved", "reference": reference, "config": config_digest, "local": local})
+            json!({
+                "event": "base-resolved",
+                "reference": reference,
+                "config": config_digest,
+                "local": local,
+            })
         }
         Event::StepStarted { id } => step("step-started", id),
         Event::StepCached { id, layer } => {

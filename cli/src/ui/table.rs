@@ -51,7 +51,8 @@ impl Table {
     }
 }
 
-/// The text with every control character made visible, so that it cannot break the table or the terminal.
+/// The text with every control character made visible, so that it cannot break the table or the
+/// terminal.
 pub(crate) fn one_line(text: &str) -> String {
     let blank = |c: char| if c == '\n' || c == '\t' { ' ' } else { c };
     text.chars().map(blank).flat_map(visible).collect()

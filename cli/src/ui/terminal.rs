@@ -1,4 +1,5 @@
-//! The two output streams. Standard output carries data and nothing else; standard error is for people.
+//! The two output streams. Standard output carries data and nothing else; standard error is for
+//! people.
 
 use crate::error::CommandError;
 use std::io::{self, Write};

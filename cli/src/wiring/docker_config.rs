@@ -62,7 +62,10 @@ impl DockerConfig {
             Some(helper) if !helper.is_empty() => Err(CommandError::usage(format!(
                 "the credential helper `{helper}` keeps the password for {registry}"
             ))
-            .hint("log in with docker or with the program that the helper belongs to; lap asks the helper, too")),
+            .hint(
+                "log in with docker or with the program that the helper belongs to; lap asks \
+                 the helper, too",
+            )),
             _ => Ok(()),
         }
     }

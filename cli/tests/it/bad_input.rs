@@ -197,7 +197,8 @@ fn fake_registry(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> Str
                 "application/json"
             };
             let head = format!(
-                "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: \
+                     {}\r\nConnection: close\r\n\r\n",
                 body.len()
             );
             let body = if request.starts_with("HEAD") { "" } else { body.as_str() };

@@ -23,7 +23,8 @@ fn differences_are_named() {
     let lap = two_versions("diff");
     let output = lap.run(["diff", "--ignore", "mtime", "app:1", "app:2"]);
     assert_eq!(output.code, Some(1), "{}", output.stderr);
-    let expected = "C /d/gone  size 6 B -> 0 B, content\nC /d/keep  mode 0644 -> 0600, size 2 B -> 3 B, content\nA /more  1 B\n";
+    let expected = "C /d/gone  size 6 B -> 0 B, content\nC /d/keep  mode 0644 -> 0600, size 2 B \
+         -> 3 B, content\nA /more  1 B\n";
     assert_eq!(output.stdout, expected);
     assert_eq!(
         output.stderr,

@@ -14,7 +14,8 @@ fn programs_run_as_the_image_says() {
         return;
     }
     let lap = Lap::with_busybox("run");
-    let dockerfile = "FROM busybox\nENV A=image B=image\nWORKDIR /home/app\nUSER app\nENTRYPOINT [\"sh\", \"-c\"]\nCMD [\"id -un; pwd; echo $A $B $HOME\"]\n";
+    let dockerfile = "FROM busybox\nENV A=image B=image\nWORKDIR /home/app\nUSER \
+         app\nENTRYPOINT [\"sh\", \"-c\"]\nCMD [\"id -un; pwd; echo $A $B $HOME\"]\n";
     lap.build("app:1", dockerfile, &[]);
     assert_eq!(lap.ok(["run", "--rm", "app:1"]), "app\n/home/app\nimage image /home/app\n");
     let other =
@@ -72,7 +73,8 @@ fn steps_run_with_secrets_and_caches() {
     }
     let lap = Lap::with_busybox("steps");
     lap.work.write("secret", "hush");
-    let dockerfile = "FROM busybox AS one\nRUN --mount=type=secret,id=s cat /run/secrets/s > /got\nRUN --mount=type=cache,target=/c echo x >> /c/f && cat /c/f > /count\nFROM busybox\nCOPY --from=one /got /count /\n";
+    let dockerfile = "FROM busybox AS one\nRUN --mount=type=secret,id=s cat /run/secrets/s > \
+         /got\nRUN --mount=type=cache,target=/c echo x >> /c/f && cat /c/f > /count\nFROM busybox\nCOPY --from=one /got /count /\n";
     let context = lap.context("context", dockerfile);
     let first = lap.run(["build", "-t", "a", "--secret", "id=s,src=secret", &context]);
     assert_eq!(first.code, Some(0), "{}", first.stderr);

@@ -141,7 +141,8 @@ impl Lap {
 }
 
 impl Drop for Lap {
-    /// An ordinary user's store has files of subordinate ids, which only their namespace can remove.
+    /// An ordinary user's store has files of subordinate ids, which only their namespace can
+    /// remove.
     fn drop(&mut self) {
         if fs::remove_dir_all(self.root()).is_err() && self.root().exists() {
             let mut remove = Command::new("unshare");

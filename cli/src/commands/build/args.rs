@@ -31,7 +31,7 @@ compression-level=, tar=false (oci: a directory), name=, push=true.";
 pub(crate) struct Args {
     /// The directory that COPY and ADD take files from; `-` reads a Dockerfile from standard input
     /// and has no files
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", help_heading = "Arguments")]
     pub(super) context: String,
 
     /// The Dockerfile, seen from here or else from PATH; `-` is standard input [default:
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
     pub(super) secret: Vec<String>,
     /// Give an SSH agent's socket to steps that mount it [default socket: $SSH_AUTH_SOCK]
-    #[arg(long, value_name = "ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default", require_equals = false)]
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(super) ssh: Vec<String>,
     /// Stop after this stage
     #[arg(long, value_name = "STAGE")]
@@ -129,7 +129,7 @@ pub(super) struct StepArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES", value_parser = values::size_bytes)]
     pub(super) shm_size: Option<u64>,
-    /// How many steps may run at once [default: as many as there are processors]
+    /// How many steps may run at once [default: 4 for each processor]
     #[arg(long, short = 'j', value_name = "N")]
     pub(super) jobs: Option<usize>,
 }

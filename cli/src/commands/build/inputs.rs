@@ -205,7 +205,8 @@ pub(super) fn named_contexts(
     Ok(all)
 }
 
-/// `--secret id=ID,src=FILE`, `id=ID,env=NAME`, or `id=ID`: the variable of that name, else the file.
+/// `--secret id=ID,src=FILE`, `id=ID,env=NAME`, or `id=ID`: the variable of that name, else the
+/// file.
 pub(super) fn secrets(given: &[String]) -> Result<BTreeMap<String, Vec<u8>>, CommandError> {
     let mut all = BTreeMap::new();
     for text in given {
@@ -276,8 +277,14 @@ pub(super) fn ssh_sockets(
         })?;
         let meta = socket.metadata().map_err(|error| CommandError::from_open(&socket, &error))?;
         if !meta.file_type().is_socket() {
-            return Err(CommandError::input(format!("--ssh {id}: {} is not a socket", socket.display()))
-                .hint("keys are not read; add the key to an agent with ssh-add and give the agent's socket"));
+            return Err(CommandError::input(format!(
+                "--ssh {id}: {} is not a socket",
+                socket.display()
+            ))
+            .hint(
+                "keys are not read; add the key to an agent with ssh-add and give the \
+                     agent's socket",
+            ));
         }
         all.insert(id.to_owned(), socket);
     }

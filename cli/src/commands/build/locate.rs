@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn names_are_found_where_they_stand() {
-        let text = "FROM base AS one\nFROM one\nCOPY --from=two /a /b\nRUN --mount=from=three,target=/x true\n";
+        let text = "FROM base AS one\nFROM one\nCOPY --from=two /a /b\nRUN \
+             --mount=from=three,target=/x true\n";
         let file = SourceFile::new("Dockerfile", text);
         let (dockerfile, _) = instruction::lower(&syntax::parse(&file).0);
         let line = |name: &str| place(&dockerfile, name).map(|span| file.line_col(span.start).line);

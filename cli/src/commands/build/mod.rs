@@ -1,7 +1,7 @@
 //! `lap build`: from a Dockerfile to an image in the store, and from there to wherever it shall go.
 //!
 //! ```text
-//! args ▶ inputs, outputs (parsed and checked before anything happens) ▶ build ▶ tag ▶ outputs ▶ push
+//! args ▶ inputs, outputs (checked before anything happens) ▶ build ▶ tag ▶ outputs ▶ push
 //! ```
 
 mod args;
@@ -96,7 +96,8 @@ impl Wanted {
 }
 
 impl Wanted {
-    /// How the first output that compresses layers wants them; pushes take gzip where nothing is said.
+    /// How the first output that compresses layers wants them; pushes take gzip where nothing is
+    /// said.
     fn compression(&self) -> Option<Compression> {
         let chosen = self.outputs.iter().find_map(|output| match output {
             Output::OciArchive { compression, .. }
@@ -165,7 +166,7 @@ fn options(
         resolv_conf: wiring::resolv_conf(),
         epoch,
         now: settings.now,
-        jobs: args.steps.jobs.unwrap_or_else(wiring::processors),
+        jobs: args.steps.jobs.unwrap_or_else(wiring::steps_at_once),
         compression: wanted.compression(),
     })
 }

@@ -100,7 +100,8 @@ impl Draft {
                 "push" => self.push = values::boolean("--output", &field)?,
                 "tar" => self.tar = Some(values::boolean("--output", &field)?),
                 "oci-mediatypes" if values::boolean("--output", &field)? => {}
-                // Both hold in any case: the store is the only place, and what is in it is unpacked when needed.
+                // Both hold in any case: the store is the only place, and what is in it is
+                // unpacked when needed.
                 "store" | "unpack" => {}
                 other => {
                     return Err(bad(format!(
@@ -144,7 +145,8 @@ impl Draft {
             "cacheonly" => Ok(Output::Image { names: Vec::new(), push: false, compression }),
             "" => Err(bad("it needs type=oci|docker|tar|local|image|registry")),
             other => Err(bad(&format!(
-                "there is no output type `{other}`; there are oci, docker, tar, local, image and registry"
+                "there is no output type `{other}`; there are oci, docker, tar, local, image \
+                     and registry"
             ))),
         }
     }

@@ -30,7 +30,8 @@ const INSTRUCTIONS: [&str; 11] = [
     "VOLUME",
     "WORKDIR",
 ];
-/// The name by which the Dockerfile made here knows the image; the domain exists nowhere (RFC 2606).
+/// The name by which the Dockerfile made here knows the image; the domain exists nowhere (RFC
+/// 2606).
 const BASE: &str = "lap.invalid/imported:base";
 
 /// Refuses what is no configuration, before anything is read.
@@ -98,7 +99,7 @@ fn options(image: &ImageRecord, changes: &[String], now: i64) -> BuildOptions {
         resolv_conf: Vec::new(),
         epoch: None,
         now,
-        jobs: wiring::processors(),
+        jobs: wiring::steps_at_once(),
         compression: None,
     }
 }

@@ -80,8 +80,8 @@ fn root(
     Ok(Root::Overlay { lowers, upper: directory("upper")?, work: directory("work")? })
 }
 
-/// ENTRYPOINT and CMD as the image has them, or as the flags say. A new entry point does not get the
-/// image's CMD, which was meant for the old one.
+/// ENTRYPOINT and CMD as the image has them, or as the flags say. A new entry point does not get
+/// the image's CMD, which was meant for the old one.
 fn argv(args: &Args, config: &ContainerConfig, image: &str) -> Result<Vec<OsString>, CommandError> {
     let mut argv: Vec<String> = match args.entrypoint.as_deref() {
         None => config.entrypoint.clone(),

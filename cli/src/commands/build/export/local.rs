@@ -1,9 +1,9 @@
 //! `--output type=local`: the image's files in a directory of this machine.
 //!
-//! They are written into a hidden directory beside the destination first, and moved into it when all
-//! are there, so that an error leaves nothing. What the destination has besides stays; a link or file
-//! there is replaced, never followed. Owners are not kept (the files are the caller's), nor are
-//! devices; times are, or are the epoch where one is given.
+//! They are written into a hidden directory beside the destination first, and moved into it when
+//! all are there, so that an error leaves nothing. What the destination has besides stays; a link
+//! or file there is replaced, never followed. Owners are not kept (the files are the caller's), nor
+//! are devices; times are, or are the epoch where one is given.
 
 use super::failed;
 use crate::error::CommandError;
@@ -48,7 +48,8 @@ pub(super) fn write(
             directories.push((path, found.entry));
         }
     }
-    // Modes and times of directories come last: writing into them needs the one and changes the other.
+    // Modes and times of directories come last: writing into them needs the one and changes the
+    // other.
     for (path, entry) in directories.iter().rev() {
         finish_entry(path, entry).map_err(|error| failed(path, &error))?;
     }
@@ -157,7 +158,8 @@ fn set_times(path: &Path, entry: &Entry) -> io::Result<()> {
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Moves what is in `from` to `to`: a directory that is there is gone into, everything else is replaced.
+/// Moves what is in `from` to `to`: a directory that is there is gone into, everything else is
+/// replaced.
 fn merge(from: &Path, to: &Path) -> io::Result<()> {
     match fs::symlink_metadata(to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return fs::rename(from, to),
