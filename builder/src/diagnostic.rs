@@ -123,4 +123,6 @@ pub mod code {
     pub const BAD_MOUNT: &str = "D014";
     /// A variable's use cannot be expanded.
     pub const BAD_EXPANSION: &str = "D015";
+    /// The ignore file cannot be read.
+    pub const BAD_IGNORE_FILE: &str = "D016";
 }

@@ -35,6 +35,7 @@ pub mod context;
 pub mod copy;
 pub mod key;
 pub mod exec;
+pub mod check;
 pub mod image;
 
 pub use error::BuildError;

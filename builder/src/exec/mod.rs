@@ -159,17 +159,26 @@ fn prepare(
         let plan = plan_stage(&input)?;
         plans.insert(index, plan);
     }
-    warnings.extend(lint(&ast, &dockerfile, &graph, &file)?);
+    let checked = Checked { ast: &ast, dockerfile: &dockerfile, graph: &graph, bases: &bases };
+    warnings.extend(lint(&checked, &options.build_args, &file)?);
     Ok(Planned { file, graph, bases, plans, warnings })
+}
+
+/// A file in all its forms, with what is known of its base images.
+struct Checked<'a> {
+    ast: &'a syntax::Ast,
+    dockerfile: &'a instruction::Dockerfile,
+    graph: &'a Graph,
+    bases: &'a BaseTable,
 }
 
 /// What the checks of the language find; with `# check=error=true` that is an error.
 fn lint(
-    ast: &syntax::Ast,
-    dockerfile: &instruction::Dockerfile,
-    graph: &Graph,
+    checked: &Checked<'_>,
+    build_args: &[(String, String)],
     file: &Arc<SourceFile>,
 ) -> Result<Vec<Diagnostic>, BuildError> {
+    let Checked { ast, dockerfile, graph, bases } = *checked;
     let (config, problems) = lint::Config::of(ast);
     let (errors, mut found): (Vec<_>, Vec<_>) =
         problems.into_iter().partition(Diagnostic::is_error);
@@ -178,6 +187,8 @@ fn lint(
     }
     let needed = graph.needed();
     found.extend(lint::check(ast, dockerfile, &config, &|stage| needed.contains(&stage)));
+    let facts = lint::Facts { base: &|image| bases.facts(image), ignore: None };
+    found.extend(lint::check_facts(graph, build_args, &config, facts));
     match lint::failure(&found) {
         Some(message) if config.error => {
             let help = Some("the directive `# check=error=true` asks for this".to_owned());

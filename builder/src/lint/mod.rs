@@ -1,20 +1,26 @@
 //! Build checks: what can be built and probably should not be.
 //!
 //! The rules are the reference's, with its names, so that `# check=skip=…` means the same. [`RULES`]
-//! lists all of them; those that need no more than the text are found by [`check`], the rest by the
-//! plan, which reports them under the same names and filters them through the same [`Config`].
+//! lists all of them; those that need no more than the text are found by [`check`], the rest by
+//! [`check_facts`] from what is known of base images and the ignore file. [`OWN_RULES`] are ours; they
+//! speak only when asked for, by [`check_own`]. All go through the same [`Config`].
 //!
 //! A rule is switched off by `# check=skip=Name,…` at the top of the file, or for one instruction by
 //! the same comment directly above it. `# check=error=true` turns what remains into a failure.
 
+mod facts;
+mod own;
 mod rules;
+mod shell;
 #[cfg(test)]
 mod tests;
 
 use crate::diagnostic::{Diagnostic, code};
+use crate::graph::Graph;
 use crate::instruction::{Ast, Comment, Dockerfile};
 use crate::source::Span;
 use crate::suggest;
+pub use facts::Facts;
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,7 @@ const fn rule(name: &'static str, summary: &'static str) -> Rule {
     Rule { name, summary, experimental: false }
 }
 
-/// All rules.
+/// All rules of the reference.
 pub const RULES: [Rule; 22] = [
     rule("StageNameCasing", "stage names should be lower case"),
     rule("FromAsCasing", "the casing of `AS` should match that of `FROM`"),
@@ -60,6 +66,22 @@ pub const RULES: [Rule; 22] = [
     rule("ExposeProtoCasing", "the protocol of EXPOSE should be lower case"),
     rule("ExposeInvalidFormat", "EXPOSE takes no address and no host port"),
 ];
+
+/// Our own rules, for `lap check` alone.
+pub const OWN_RULES: [Rule; 7] = [
+    rule("AptGetWithoutUpdate", "packages should be installed from lists of the same RUN"),
+    rule("AptListsNotRemoved", "package lists should not stay in a layer"),
+    rule("UnpinnedBase", "a base image should be named with a tag or digest"),
+    rule("AddWhereCopyServes", "COPY says more plainly what is copied"),
+    rule("ShellFormEntrypointWithCmd", "a shell-form ENTRYPOINT ignores CMD"),
+    rule("CopyBeforeInstall", "copying everything before an install repeats it at each change"),
+    rule("SecretInHistory", "tokens and keys written out stay in the image"),
+];
+
+/// Every rule there is.
+pub fn all_rules() -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().chain(&OWN_RULES)
+}
 
 /// Which rules count, and whether they fail the build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,8 +131,8 @@ impl Config {
             Self::default()
         });
         for name in config.skip.iter().chain(&config.experimental) {
-            if !RULES.iter().any(|rule| rule.name == name) {
-                let nearest = suggest::nearest(name, RULES.iter().map(|rule| rule.name));
+            if !all_rules().any(|rule| rule.name == name) {
+                let nearest = suggest::nearest(name, all_rules().map(|rule| rule.name));
                 let message = format!("no check is named `{name}`");
                 problems.push(
                     Diagnostic::warning(code::BAD_DIRECTIVE, directive.span, message)
@@ -145,7 +167,7 @@ fn above(comment: &Comment) -> Option<Config> {
 /// The message of a build that `error=true` makes fail, if anything was found.
 #[must_use]
 pub fn failure(found: &[Diagnostic]) -> Option<String> {
-    let is_rule = |code: &str| RULES.iter().any(|rule| rule.name == code);
+    let is_rule = |code: &str| all_rules().any(|rule| rule.name == code);
     let mut names: Vec<&str> =
         found.iter().map(|found| found.code).filter(|code| is_rule(code)).collect();
     names.sort_unstable();
@@ -174,6 +196,32 @@ pub fn check(
     rules::lines(ast, &mut found);
     rules::stages(file, &mut found);
     rules::instructions(file, reached, &mut found);
+    counted(found, config)
+}
+
+/// Finds what needs to be known of base images and the ignore file, in the stages that are built.
+#[must_use]
+pub fn check_facts(
+    graph: &Graph,
+    build_args: &[(String, String)],
+    config: &Config,
+    facts: Facts<'_>,
+) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    facts::find(graph, build_args, facts, &mut found);
+    counted(found, config)
+}
+
+/// Finds what [`OWN_RULES`] speak of, in the stages that are built.
+#[must_use]
+pub fn check_own(file: &Dockerfile, graph: &Graph, config: &Config) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    own::find(file, graph, &mut found);
+    counted(found, config)
+}
+
+/// The findings of rules that count where they were found.
+fn counted(found: Vec<Found<'_>>, config: &Config) -> Vec<Diagnostic> {
     let mut diagnostics: Vec<Diagnostic> = found
         .into_iter()
         .filter(|found| config.counts(found.rule, found.comments))
