@@ -124,12 +124,16 @@ pub(super) fn is_uniform(chunk: &[u8]) -> bool {
     if chunk.len() < UNIFORM_BYTES_MIN {
         return false;
     }
-    let mut counts = [0u64; 256];
-    for byte in chunk {
-        counts[usize::from(*byte)] += 1;
+    // Four tables, so that equal neighbours do not wait for each other.
+    let mut tables = [[0u32; 256]; 4];
+    for bytes in chunk.chunks(4) {
+        for (table, byte) in tables.iter_mut().zip(bytes) {
+            table[usize::from(*byte)] += 1;
+        }
     }
+    let count = |byte: usize| tables.iter().map(|table| u64::from(table[byte])).sum::<u64>();
     let length = chunk.len() as u64;
     // Everything times 256, as the expected count is a fraction.
-    let deviation: u64 = counts.iter().map(|count| (count * 256).abs_diff(length).pow(2)).sum();
+    let deviation: u64 = (0..256).map(|byte| (count(byte) * 256).abs_diff(length).pow(2)).sum();
     deviation / 256 <= length * length / 100
 }

@@ -43,26 +43,19 @@ impl Flat {
         let Some((toc, _)) = tocs.split_last() else { return Flat::default() };
         let layer = u32::try_from(tocs.len() - 1).expect("because images have far fewer layers");
         let kept = self.visible_below(tocs, toc);
-        let mut merge = Merge {
-            tocs,
-            flat: Flat {
-                slots: Vec::with_capacity(kept.len() + toc.len()),
-                implied: self.implied.clone(),
-            },
-        };
-        let mut kept = kept.into_iter().peekable();
+        let mut slots = Vec::with_capacity(kept.len() + toc.len());
+        let mut at = 0;
         for (index, entry) in toc.iter().enumerate().filter(|(_, entry)| !entry.kind.is_mark()) {
             let path = entry.path.as_bytes();
-            while let Some(slot) = kept.next_if(|slot| self.path(tocs, *slot) < path) {
-                merge.append(slot);
-            }
+            let end = at + count_before(&kept[at..], |slot| self.path(tocs, *slot) < path);
+            slots.extend_from_slice(&kept[at..end]);
             // What was visible at the very path is replaced.
-            kept.next_if(|slot| self.path(tocs, *slot) == path);
+            at = end + usize::from(kept.get(end).is_some_and(|s| self.path(tocs, *s) == path));
             let index = u32::try_from(index).expect("because LAYER_ENTRIES_MAX is below 2^32");
-            merge.append(Slot { layer, entry: index });
+            slots.push(Slot { layer, entry: index });
         }
-        kept.for_each(|slot| merge.append(slot));
-        merge.flat.add_implied(tocs, toc)
+        slots.extend_from_slice(&kept[at..]);
+        Flat { slots, implied: self.implied.clone() }.add_implied(tocs, toc)
     }
 
     /// The slots that `toc`, laid over this list, does not hide; those that it replaces included.
@@ -183,19 +176,14 @@ impl Flat {
     }
 }
 
-/// A list that is being made.
-struct Merge<'a> {
-    tocs: &'a Tocs,
-    flat: Flat,
-}
-
-impl Merge<'_> {
-    fn append(&mut self, slot: Slot) {
-        debug_assert!(
-            self.flat.slots.last().is_none_or(
-                |last| self.flat.path(self.tocs, *last) < self.flat.path(self.tocs, slot)
-            )
-        );
-        self.flat.slots.push(slot);
+/// How many slots at the start are `before`: looks further and further, as a small layer over a
+/// large image skips far and a large one hardly.
+fn count_before(slots: &[Slot], before: impl Fn(&Slot) -> bool) -> usize {
+    let (mut low, mut step) = (0, 1);
+    while low + step <= slots.len() && before(&slots[low + step - 1]) {
+        low += step;
+        step *= 2;
     }
+    let high = slots.len().min(low + step);
+    low + slots[low..high].partition_point(before)
 }
