@@ -87,7 +87,13 @@ impl ContextTree {
         Ok(stat.st_mtime)
     }
 
-    fn node(&self, dir: &OwnedFd, name: &[u8], stat: &Stat, path: &LayerPath) -> Result<Node, BuildError> {
+    fn node(
+        &self,
+        dir: &OwnedFd,
+        name: &[u8],
+        stat: &Stat,
+        path: &LayerPath,
+    ) -> Result<Node, BuildError> {
         let kind = kind_of(stat);
         let mut node = Node::empty_file(stat.st_mode & 0o7777, stat.st_mtime);
         node.kind = kind;
@@ -101,8 +107,9 @@ impl ContextTree {
             }
             Kind::Symlink => {
                 node.mode = 0o777;
-                let target = rustix::fs::readlinkat(dir, name, Vec::new())
-                    .map_err(|e| BuildError::context("read the link", &self.path.join(path.as_path()), e))?;
+                let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| {
+                    BuildError::context("read the link", &self.path.join(path.as_path()), e)
+                })?;
                 node.link = target.into_bytes();
             }
             Kind::CharDevice | Kind::BlockDevice => {
@@ -139,7 +146,8 @@ impl ContextTree {
     }
 
     fn raw_children(&self, path: &LayerPath) -> Result<Vec<(Vec<u8>, Node)>, BuildError> {
-        let wrap = |e| BuildError::context("read the directory", &self.path.join(path.as_path()), e);
+        let wrap =
+            |e| BuildError::context("read the directory", &self.path.join(path.as_path()), e);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = match self.open_beneath(path, flags) {
             Ok(fd) => fd,
@@ -159,7 +167,11 @@ impl ContextTree {
                 // It went away between the listing and the look: as if it had never been listed.
                 Err(e) if is_absent(e.raw_os_error()) => {}
                 Err(e) => {
-                    return Err(BuildError::context("look at", &self.path.join(child.as_path()), e));
+                    return Err(BuildError::context(
+                        "look at",
+                        &self.path.join(child.as_path()),
+                        e,
+                    ));
                 }
             }
         }
@@ -171,7 +183,9 @@ impl ContextTree {
 impl Tree for ContextTree {
     fn get(&self, path: &LayerPath) -> Result<Option<Node>, BuildError> {
         let Some(node) = self.raw(path)? else { return Ok(None) };
-        let (Some(ignore), Some(dir)) = (&self.ignore, path.parent()) else { return Ok(Some(node)) };
+        let (Some(ignore), Some(dir)) = (&self.ignore, path.parent()) else {
+            return Ok(Some(node));
+        };
         let visible = self.visible(ignore, path, node.is_dir(), &matches_of(ignore, &dir))?;
         Ok(visible.then_some(node))
     }
