@@ -68,6 +68,7 @@ pub(crate) struct RegistryArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(Box<commands::build::Args>),
+    Check(commands::check::Args),
     Run(Box<commands::run::Args>),
     Images(commands::images::Args),
     Inspect(commands::inspect::Args),
@@ -98,6 +99,7 @@ impl Cli {
         let settings = Settings::resolve(&self.global);
         match self.command {
             Command::Build(args) => commands::build::run(&args, settings),
+            Command::Check(args) => commands::check::run(&args),
             Command::Run(args) => commands::run::run(&args, settings),
             Command::Images(args) => commands::images::run(&args, settings),
             Command::Inspect(args) => commands::inspect::run(&args, settings),

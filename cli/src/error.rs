@@ -187,7 +187,7 @@ impl CommandError {
 }
 
 /// The text without anything that could steer a terminal; newlines and tabs stay.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let keep = |c: char| c == '\n' || c == '\t';
     text.chars()
         .flat_map(|c| {

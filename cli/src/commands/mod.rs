@@ -1,6 +1,7 @@
 //! The commands, one file each: documented flags, and one `run` that calls the libraries.
 
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod diff;
 pub(crate) mod doctor;

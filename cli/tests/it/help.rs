@@ -12,8 +12,9 @@ fn lap(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// Every command that issue 2 and the design name for now.
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "build",
+    "check",
     "run",
     "images",
     "inspect",

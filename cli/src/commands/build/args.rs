@@ -159,7 +159,8 @@ pub(super) struct ForeignArgs {
     pub(super) builder: Option<String>,
     #[arg(long, hide = true)]
     pub(super) squash: bool,
-    #[arg(long, hide = true)]
+    /// Check the Dockerfile as `lap check` does, and build nothing
+    #[arg(long, help_heading = "Input")]
     pub(super) check: bool,
     #[arg(long, hide = true)]
     pub(super) call: Option<String>,

@@ -3,12 +3,19 @@
 use super::args::ForeignArgs;
 use crate::error::CommandError;
 
+impl ForeignArgs {
+    /// Whether the Dockerfile is to be checked, not built.
+    pub(super) fn wants_check(&self) -> bool {
+        self.check || self.call.as_deref() == Some("check")
+    }
+}
+
 /// Refuses what is asked for and would not happen.
 pub(super) fn check(args: &ForeignArgs) -> Result<(), CommandError> {
     let wanted = |text: &Option<String>| {
         text.as_deref().is_some_and(|text| !matches!(text, "false" | "0" | "disabled=true"))
     };
-    let refused: [(bool, &str, &str); 12] = [
+    let refused: [(bool, &str, &str); 11] = [
         (wanted(&args.provenance), "--provenance", "attestations are not made yet"),
         (wanted(&args.sbom), "--sbom", "attestations are not made yet"),
         (!args.attest.is_empty(), "--attest", "attestations are not made yet"),
@@ -28,11 +35,10 @@ pub(super) fn check(args: &ForeignArgs) -> Result<(), CommandError> {
             "the cache is the store itself; sharing it is not there yet",
         ),
         (args.squash, "--squash", "layers are kept as the Dockerfile makes them"),
-        (args.check, "--check", "checking without building is not there yet"),
         (
-            args.call.as_deref().is_some_and(|call| call != "build"),
+            args.call.as_deref().is_some_and(|call| !matches!(call, "build" | "check")),
             "--call",
-            "checking without building is not there yet",
+            "there is `build` and `check`",
         ),
         (
             args.memory.is_some(),

@@ -20,15 +20,15 @@ const SECRET_BYTES_MAX: u64 = 500 << 10;
 
 /// The Dockerfile, where its files come from, and its own ignore file.
 #[derive(Debug)]
-pub(super) struct Inputs {
-    pub(super) dockerfile: Vec<u8>,
-    pub(super) name: String,
-    pub(super) context: ContextSource,
-    pub(super) ignore_file: Option<(String, Vec<u8>)>,
+pub(crate) struct Inputs {
+    pub(crate) dockerfile: Vec<u8>,
+    pub(crate) name: String,
+    pub(crate) context: ContextSource,
+    pub(crate) ignore_file: Option<(String, Vec<u8>)>,
 }
 
 /// Reads what `PATH` and `-f` name.
-pub(super) fn read(context: &str, file: Option<&Path>) -> Result<Inputs, CommandError> {
+pub(crate) fn read(context: &str, file: Option<&Path>) -> Result<Inputs, CommandError> {
     let from_stdin = file == Some(Path::new("-"));
     if context == "-" {
         if file.is_some() {
@@ -54,6 +54,17 @@ pub(super) fn read(context: &str, file: Option<&Path>) -> Result<Inputs, Command
     };
     let name = path.strip_prefix("./").unwrap_or(&path).display().to_string();
     Ok(Inputs { dockerfile, name, context: ContextSource::Directory(directory), ignore_file })
+}
+
+/// The `.dockerignore` of a context, if it has one.
+pub(crate) fn context_ignore_file(
+    directory: &Path,
+) -> Result<Option<(String, Vec<u8>)>, CommandError> {
+    let path = directory.join(".dockerignore");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    Ok(Some((path.display().to_string(), read_bounded(&path, IGNORE_BYTES_MAX)?)))
 }
 
 fn stdin_dockerfile(context: ContextSource) -> Result<Inputs, CommandError> {
@@ -158,7 +169,7 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
 
 /// `--build-arg NAME=VALUE`, or `NAME` for the value in the environment; a name that is not set
 /// there is as if it had not been given.
-pub(super) fn build_args(given: &[String]) -> Result<Vec<(String, String)>, CommandError> {
+pub(crate) fn build_args(given: &[String]) -> Result<Vec<(String, String)>, CommandError> {
     let mut all = Vec::new();
     for text in given {
         match text.split_once('=') {

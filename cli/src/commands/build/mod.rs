@@ -15,8 +15,10 @@ mod surroundings;
 
 pub(crate) use args::Args;
 pub(crate) use export::to_file;
+pub(crate) use inputs::{build_args, context_ignore_file, read as read_inputs};
 pub(crate) use outputs::Dest;
 
+use crate::commands::check::CheckFormat;
 use crate::error::{CommandError, Kind};
 use crate::exit::Exit;
 use crate::session::Session;
@@ -37,6 +39,9 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     foreign::check(&args.foreign)?;
     let wanted = Wanted::parse(args)?;
     let options = options(args, &settings, &wanted)?;
+    if args.foreign.wants_check() {
+        return crate::commands::check::show(&options, CheckFormat::Text);
+    }
     let session = Session::open(settings)?;
     let interrupts = Interrupts::watch()?;
     let reporter = report::Reporter::new(args, &session.settings)?;
@@ -135,7 +140,7 @@ fn options(
     wanted: &Wanted,
 ) -> Result<BuildOptions, CommandError> {
     let inputs = inputs::read(&args.context, args.file.as_deref())?;
-    let build_args = inputs::build_args(&args.build_arg)?;
+    let build_args = build_args(&args.build_arg)?;
     let epoch = surroundings::epoch(&build_args, settings)?;
     let (allow_host_network, allow_insecure) = surroundings::rights(&args.steps.allow)?;
     if args.steps.jobs == Some(0) {
