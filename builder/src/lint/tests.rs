@@ -105,3 +105,16 @@ fn configurations() {
     );
     assert_eq!(failure(&[]), None);
 }
+
+#[test]
+fn every_rule_has_its_page_and_every_page_its_rule() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/checks");
+    let mut pages: Vec<String> = std::fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|page| page.expect("it can be read").file_name().to_string_lossy().into_owned())
+        .collect();
+    let mut expected: Vec<String> = all_rules().map(|rule| format!("{}.md", rule.name)).collect();
+    pages.sort();
+    expected.sort();
+    assert_eq!(pages, expected);
+}
