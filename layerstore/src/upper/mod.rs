@@ -10,6 +10,7 @@
 //! Three passes: [`walk`] lists the directory, the comparison here reads and hashes files on all
 //! processors, and [`settle`] brings the directory to exactly what the layer's tar will say.
 
+mod owners;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use std::{
 
 use rayon::prelude::*;
 
+use owners::Owners;
 pub(crate) use settle::settle;
 use walk::{Node, NodeKind, Upper};
 
@@ -54,9 +56,10 @@ pub(crate) fn compare(
 ) -> Result<Changes, StoreError> {
     let upper = Upper::open(upper)?;
     let nodes = walk::walk(&upper)?;
+    let owners = Owners::of_this_process();
     let compared: Vec<Compared> = nodes
         .par_iter()
-        .map(|node| compare_node(&upper, node, lower, stubs))
+        .map(|node| compare_node(&upper, node, lower, stubs, &owners))
         .collect::<Result<_, _>>()?;
     let new_whiteouts = hidden_by_opaque(&nodes, lower);
     Ok(gather(&nodes, compared, new_whiteouts))
@@ -78,6 +81,7 @@ fn compare_node(
     node: &Node,
     lower: &View,
     stubs: &[LayerPath],
+    owners: &Owners,
 ) -> Result<Compared, StoreError> {
     // Also in an opaque directory: what was made again as it was before is no change.
     let below = lower.get(&node.path);
@@ -100,6 +104,9 @@ fn compare_node(
     }
     let mut entry = Entry { mode: node.mode, ..Entry::new(node.path.clone(), kind) };
     (entry.uid, entry.gid) = (node.uid, node.gid);
+    if let Some(below) = &below {
+        owners.keep(&mut entry, &below.entry);
+    }
     (entry.mtime, entry.mtime_nanos) = (node.mtime, node.mtime_nanos);
     entry.device = node.device;
     match kind {
