@@ -14,9 +14,18 @@ pub(crate) fn target_dir() -> PathBuf {
 }
 
 /// The cargo that started us, or the one on the `PATH`.
+///
+/// What `cargo run` tells us about our own package is taken out of the environment: build scripts
+/// (ring's) name these variables as inputs, and half of the program would be built again.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(lapstrake_fixtures::case::workspace_dir());
+    let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 
