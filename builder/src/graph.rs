@@ -15,7 +15,7 @@ use crate::source::{SourceFile, Span};
 use crate::suggest;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The name of the empty base.
@@ -82,6 +82,8 @@ pub struct Graph {
     pub stages: Vec<StageNode>,
     /// The stage that becomes the image.
     pub target: usize,
+    /// Indexes of the stages of each name, ascending.
+    named: HashMap<String, Vec<usize>>,
     /// Global arguments and platform arguments.
     pub global: EnvList,
     /// The file's escape character.
@@ -103,19 +105,21 @@ pub fn resolve(
     let mut graph = Graph {
         stages: Vec::new(),
         target: 0,
+        named: HashMap::new(),
         global,
         escape,
         platform: options.platform.clone(),
         contexts: normalised_contexts(options),
     };
     for stage in &dockerfile.stages {
-        match graph.node(stage) {
-            Ok(node) => graph.stages.push(node),
-            Err(problem) => {
-                problems.push(*problem);
-                graph.stages.push(Graph::broken(stage));
-            }
+        let node = graph.node(stage).unwrap_or_else(|problem| {
+            problems.push(*problem);
+            Graph::broken(stage)
+        });
+        if let Some(name) = &node.name {
+            graph.named.entry(name.clone()).or_default().push(node.index);
         }
+        graph.stages.push(node);
     }
     for index in 0..graph.stages.len() {
         graph.apply_stage_triggers(index);
@@ -292,13 +296,13 @@ impl Graph {
     /// What `from=` of a mount means in a stage: a name, never a number.
     pub fn mount_origin(&self, stage: usize, from: &str) -> Result<Origin, BadReference> {
         let lower = from.to_lowercase();
-        let named = |node: &StageNode| node.name.as_deref() == Some(lower.as_str());
-        if let Some(found) = self.stages[..stage.min(self.stages.len())].iter().rposition(named) {
-            return Ok(Origin::Stage(found));
+        let named = self.named.get(&lower).map_or(&[][..], Vec::as_slice);
+        let (earlier, rest) = named.split_at(named.partition_point(|index| *index < stage));
+        if let Some(found) = earlier.last() {
+            return Ok(Origin::Stage(*found));
         }
-        if self.stages.iter().skip(stage).any(named) {
-            let itself = self.stages.get(stage).is_some_and(named);
-            return Err(BadReference::later(from, itself));
+        if let Some(first) = rest.first() {
+            return Err(BadReference::later(from, *first == stage));
         }
         match self.named_context(from) {
             Some((name, NamedContext::Directory(_))) => Ok(Origin::Named(name)),
@@ -353,8 +357,8 @@ impl Graph {
     }
 
     fn base(&self, stage: &Stage, base: &str, platform: Platform) -> Result<Base, String> {
-        if let Some(earlier) = self.stages.iter().rposition(|s| s.name.as_deref() == Some(base)) {
-            return Ok(Base::Stage(earlier));
+        if let Some(earlier) = self.named.get(base).and_then(|all| all.last()) {
+            return Ok(Base::Stage(*earlier));
         }
         if base == SCRATCH {
             return Ok(Base::Scratch);
@@ -425,8 +429,7 @@ impl Graph {
         };
         let Some(target) = &options.target else { return Ok(last) };
         let lower = target.to_lowercase();
-        let named = |node: &StageNode| node.name.as_deref() == Some(lower.as_str());
-        self.stages.iter().rposition(named).ok_or_else(|| {
+        self.named.get(&lower).and_then(|all| all.last()).copied().ok_or_else(|| {
             let names: Vec<&str> = self.stages.iter().filter_map(|s| s.name.as_deref()).collect();
             let help = match suggest::nearest(&lower, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),

@@ -27,3 +27,11 @@ pub const MAX_JSON_DEPTH: usize = 10_000;
 
 /// Most ports that one EXPOSE word can name: all of them.
 pub const MAX_PORT: u32 = 65_535;
+
+/// Most stages that a target may need. Each is planned with a copy of what it builds on; images with more
+/// than a few dozen are made by programs.
+pub const MAX_NEEDED_STAGES: usize = 1_000;
+
+/// Most history entries over all needed stages, inherited ones counted for each: they are what planning
+/// keeps in memory, some hundred bytes each.
+pub const MAX_HISTORY_ENTRIES: usize = 1_000_000;

@@ -1,8 +1,8 @@
 //! Do what the plan says: look each step up, execute the ones that are new, assemble the image.
 //!
-//! Every stage has a thread of its own; a stage waits only for what its next step reads. A step's layer
-//! is known (content id and table of contents) before the next one starts; digests that only the image
-//! config needs are worked out in the background.
+//! Stages run at once, many threads taking them in file order; a stage waits only for what its next step
+//! reads. A step's layer is known (content id and table of contents) before the next one starts; digests
+//! that only the image config needs are worked out in the background.
 
 mod bases;
 mod board;
@@ -23,6 +23,7 @@ use crate::graph::{self, Graph};
 use crate::identity::Accounts;
 use crate::image;
 use crate::instruction;
+use crate::limits;
 use crate::lint;
 use crate::options::BuildOptions;
 use crate::plan::{StageInput, StagePlan, plan_stage};
@@ -39,6 +40,7 @@ use lapstrake_runner::{Cancel, Runner};
 use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a build works with; the caller owns all of it.
 #[derive(Clone, Copy)]
@@ -146,7 +148,10 @@ fn prepare(
         graph.apply_triggers(&bases, &file)?;
     }
     let mut plans: BTreeMap<usize, StagePlan> = BTreeMap::new();
-    for index in graph.needed() {
+    let mut entries = 0;
+    let needed = graph.needed();
+    within(needed.len(), limits::MAX_NEEDED_STAGES, "stages that the target needs")?;
+    for index in needed {
         let stage = &graph.stages[index];
         let input = StageInput {
             stage,
@@ -157,6 +162,8 @@ fn prepare(
             file: &file,
         };
         let plan = plan_stage(&input)?;
+        entries += plan.history.len() + plan.base_history.len();
+        within(entries, limits::MAX_HISTORY_ENTRIES, "history entries over all stages")?;
         plans.insert(index, plan);
     }
     let checked = Checked { ast: &ast, dockerfile: &dockerfile, graph: &graph, bases: &bases };
@@ -170,6 +177,13 @@ struct Checked<'a> {
     dockerfile: &'a instruction::Dockerfile,
     graph: &'a Graph,
     bases: &'a BaseTable,
+}
+
+fn within(count: usize, limit: usize, what: &str) -> Result<(), BuildError> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(BuildError::plan(format!("more than {limit} {what}")))
 }
 
 /// What the checks of the language find; with `# check=error=true` that is an error.
@@ -198,23 +212,32 @@ fn lint(
     }
 }
 
-/// Run every needed stage, each in a thread of its own.
+/// Most stages that are under way at once; a Dockerfile may have thousands.
+const STAGES_AT_ONCE_MAX: usize = 64;
+
+/// Run every needed stage, many at once. Threads take stages in file order, and a stage needs only earlier
+/// ones, so the earliest that is not done never waits for one that no thread has.
 fn run_stages(
     session: &Session<'_>,
     planned: &Planned,
 ) -> Result<BTreeMap<usize, StageResult>, BuildError> {
     let board = Board::new(planned.plans.keys().copied(), session.options.jobs);
-    std::thread::scope(|scope| {
-        for (index, plan) in &planned.plans {
-            let (board, session) = (&board, session);
-            scope.spawn(move || {
-                let result = stage::run(session, planned, board, *index, plan);
-                if result.is_err() {
-                    session.deps.cancel.cancel();
-                }
-                board.finish(*index, result);
-            });
+    let stages: Vec<_> = planned.plans.iter().collect();
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        while let Some((index, plan)) = stages.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = stage::run(session, planned, &board, **index, plan);
+            if result.is_err() {
+                session.deps.cancel.cancel();
+            }
+            board.finish(**index, result);
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..stages.len().min(STAGES_AT_ONCE_MAX) {
+            scope.spawn(worker);
+        }
+        worker();
     });
     board.into_results()
 }
