@@ -63,6 +63,10 @@ impl TestUser {
         command.arg(format!("HOME={}", self.home.display()));
         command.arg(format!("USER={NAME}"));
         command.arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        // insta would ask a cargo that this user may not have.
+        let checkout = lapstrake_fixtures::case::workspace_dir();
+        command.arg(format!("INSTA_WORKSPACE_ROOT={}", checkout.display()));
+        command.arg("INSTA_UPDATE=no");
         for name in PASSED_ON {
             if let Some(value) = env::var_os(name) {
                 command.arg(format!("{name}={}", value.to_string_lossy()));
