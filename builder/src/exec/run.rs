@@ -146,12 +146,13 @@ pub(crate) fn tree_paths(
     session: &Session<'_>,
     layers: &[Arc<Layer>],
 ) -> Result<Vec<PathBuf>, BuildError> {
+    let store = session.deps.store.layers();
     let mut paths: Vec<PathBuf> = Vec::with_capacity(layers.len());
-    for layer in layers.iter().rev() {
+    for layer in store.stack(layers)?.iter().rev() {
         if layer.toc()?.is_empty() {
             continue;
         }
-        let path = session.deps.store.layers().tree(layer)?;
+        let path = store.tree(layer)?;
         if !paths.contains(&path) {
             paths.push(path);
         }

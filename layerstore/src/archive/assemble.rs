@@ -45,7 +45,7 @@ impl Assembler {
             }
             _ => {}
         }
-        self.replace(&entry);
+        self.replace(&entry)?;
         if entry.kind == Kind::Hardlink {
             self.linked.insert(LayerPath::from_clean(&entry.link));
         }
@@ -165,12 +165,17 @@ impl Assembler {
     }
 
     /// Makes room for `entry` as unpacking it would.
-    fn replace(&mut self, entry: &Entry) {
+    fn replace(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
         let Some(there) = self.entries.get(&entry.path) else {
+            if self.linked.contains(&entry.path) {
+                // Afterwards nobody could tell the old file from the new one.
+                let what = "it replaces a file of another layer that has a hard link in this one";
+                return Err(ArchiveError::Entry { name: entry.path.to_string(), what });
+            }
             if entry.kind != Kind::Dir {
                 self.remove_below(&entry.path);
             }
-            return;
+            return Ok(());
         };
         match (there.kind, entry.kind) {
             (Kind::Whiteout, Kind::Dir) => {
@@ -181,6 +186,7 @@ impl Assembler {
             _ => {}
         }
         self.unlink(&entry.path);
+        Ok(())
     }
 
     fn remove_below(&mut self, path: &LayerPath) {

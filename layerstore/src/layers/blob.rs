@@ -38,15 +38,15 @@ impl Layers {
         {
             return Ok(Box::new(ContentReader::new(located)));
         }
-        if layer.has_tree() {
-            return Ok(Box::new(open_in_tree(layer, &entry.path)?));
+        if let Some(path) = name_in_tree(layer, entry)? {
+            return Ok(Box::new(open_in_tree(layer, path)?));
         }
-        if layer.origin() == Origin::Packs {
+        if layer.origin() != Origin::Blob {
             return Err(missing(entry));
         }
         let mut tar = TarReader::new(self.open_tar(layer)?, ReadLimits::default());
         while let Some(member) = tar.next_member()? {
-            if member.data_at == entry.tar_offset {
+            if member.data_at.is_some() && member.data_at == entry.tar_offset {
                 return Ok(Box::new(tar));
             }
         }
@@ -92,7 +92,8 @@ impl Layers {
         };
         if layer.has_tree() {
             for entry in wanted {
-                let mut file = open_in_tree(layer, &entry.path)?;
+                let path = name_in_tree(layer, entry)?.ok_or_else(|| changed(entry))?;
+                let mut file = open_in_tree(layer, path)?;
                 let (hash, _) = writer.put_file(&mut file, entry.size)?;
                 if Some(hash) != entry.content {
                     return Err(changed(entry));
@@ -133,6 +134,20 @@ impl Layers {
 fn missing(entry: &Entry) -> StoreError {
     let content = entry.content.unwrap_or(crate::ContentHash::from_bytes([0; 32]));
     StoreError::ContentMissing { content, path: entry.path.clone() }
+}
+
+/// The path at which the layer's tree has the content of `entry`, if there is a tree.
+///
+/// A view shows a file under the name of a hard link to it, or where a lower layer's symbolic link
+/// leads; the tree has it where the layer's own table says.
+fn name_in_tree<'a>(layer: &'a Layer, entry: &Entry) -> Result<Option<&'a LayerPath>, StoreError> {
+    if !layer.has_tree() {
+        return Ok(None);
+    }
+    let toc = layer.toc()?;
+    let same = |own: &&Entry| own.kind == Kind::File && own.content == entry.content;
+    let found = toc.lookup(&entry.path).filter(same).or_else(|| toc.iter().find(same));
+    Ok(found.map(|own| &own.path))
 }
 
 /// Opens a regular file of the layer's tree; no symbolic link is followed.

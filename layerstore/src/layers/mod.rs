@@ -18,6 +18,7 @@ mod compressed;
 mod create;
 mod import;
 mod meta;
+mod stack;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tree;
@@ -280,12 +281,17 @@ impl Layers {
     }
 
     /// Writes down the diffID; without an epoch, the layer is found by it from now on.
+    ///
+    /// A foreign layer that was made to lie over others is in no image, and has none of its own.
     pub(crate) fn record_diff_id(
         &self,
         layer: &Layer,
         epoch: Option<Epoch>,
         diff_id: &DiffId,
     ) -> Result<(), StoreError> {
+        if layer.origin() == Origin::Blob && LayerId::foreign(diff_id) != *layer.id() {
+            return Ok(());
+        }
         let text = format!("{diff_id}\n");
         self.staging.write(&layer.directory.join(diff_name(epoch)), text.as_bytes())?;
         let index = self.index.join(diff_id.digest().hex());

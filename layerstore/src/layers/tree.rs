@@ -45,13 +45,23 @@ impl Layers {
     }
 
     /// Takes the files out of the blob, decompressing on another thread.
-    fn unpack(&self, layer: &Layer, toc: &Toc, tree: &TreeMaker<'_>) -> Result<(), StoreError> {
+    fn unpack(
+        &self,
+        layer: &Arc<Layer>,
+        toc: &Toc,
+        tree: &TreeMaker<'_>,
+    ) -> Result<(), StoreError> {
         let mut files: HashMap<u64, &Entry> = HashMap::with_capacity(toc.len());
         let mut parent = ParentCache::default();
         for entry in toc.iter().filter(|entry| entry.kind == Kind::File) {
-            match entry.tar_offset {
-                Some(offset) => drop(files.insert(offset, entry)),
-                None => tree.file(&mut parent, entry, &mut std::io::empty())?,
+            match (entry.tar_offset, &entry.content) {
+                (Some(offset), _) => drop(files.insert(offset, entry)),
+                (None, Some(_)) => {
+                    // Copied up from a layer below.
+                    let mut content = self.open_content(layer, entry)?;
+                    tree.file(&mut parent, entry, &mut content)?;
+                }
+                (None, None) => tree.file(&mut parent, entry, &mut std::io::empty())?,
             }
         }
         let blob = layer

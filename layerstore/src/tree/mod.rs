@@ -14,6 +14,7 @@ mod meta;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read, Write},
     os::{fd::OwnedFd, unix::fs::FileExt as _},
@@ -34,6 +35,7 @@ use crate::{
     LayerPath, StoreError,
     contents::{Contents, Located},
     toc::{Entry, Kind, Toc},
+    view,
 };
 
 /// Files made by one task: enough to share a parent, few enough to share work.
@@ -189,6 +191,10 @@ impl<'a> TreeMaker<'a> {
     }
 
     fn directories(&self) -> Result<(), StoreError> {
+        for entry in self.implied() {
+            let directory = self.open_directory(&entry.path)?;
+            apply_fd(&directory, &entry).map_err(self.error("set the metadata of", &entry.path))?;
+        }
         for entry in self.toc.entries().iter().rev() {
             match entry.kind {
                 Kind::Dir => {
@@ -205,6 +211,28 @@ impl<'a> TreeMaker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Directories that are needed and not listed, as a view shows them.
+    fn implied(&self) -> Vec<Entry> {
+        let is_listed = |path: &[u8]| {
+            path.is_empty()
+                || self.toc.lookup_bytes(path).is_some_and(|entry| entry.kind == Kind::Dir)
+        };
+        let mut implied = BTreeSet::new();
+        let mut seen: &[u8] = &[];
+        for entry in self.toc {
+            let parent = match entry.kind {
+                Kind::Opaque => entry.path.as_bytes(),
+                _ => entry.path.parent_bytes().unwrap_or_default(),
+            };
+            if parent != seen && !is_listed(parent) {
+                let above = entry.path.ancestors().chain([parent]);
+                implied.extend(above.filter(|path| !is_listed(path)));
+            }
+            seen = parent;
+        }
+        implied.into_iter().map(|path| view::implied(LayerPath::from_clean(path))).collect()
     }
 
     fn symlink(&self, parent: &mut ParentCache, entry: &Entry) -> Result<(), StoreError> {

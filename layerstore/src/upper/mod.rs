@@ -13,7 +13,7 @@
 mod owners;
 mod settle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 use std::{

@@ -19,12 +19,14 @@ fn run(fixture: &Fixture, view: &View, script: &str) -> Option<Arc<Layer>> {
         println!("skipped: mounting an overlay needs root");
         return None;
     }
-    let trees: Vec<String> = view
-        .layers()
-        .iter()
-        .rev()
-        .map(|layer| fixture.layers.tree(layer).unwrap().display().to_string())
-        .collect();
+    let mut trees: Vec<String> = Vec::new();
+    for layer in fixture.layers.stack(view.layers()).unwrap().iter().rev() {
+        let tree = fixture.layers.tree(layer).unwrap().display().to_string();
+        // What is hidden by itself need not be mounted, and cannot be.
+        if !trees.contains(&tree) {
+            trees.push(tree);
+        }
+    }
     let work = tempfile::tempdir_in(fixture.root.path()).unwrap();
     let at = |name: &str| {
         let path = work.path().join(name);
@@ -108,7 +110,7 @@ fn find(tree: &Path, print: &[&str]) -> String {
 }
 
 /// What overlayfs shows of the layers' trees is what the view says.
-fn check_overlay_shows_the_view(fixture: &Fixture, view: &View) {
+pub(crate) fn check_overlay_shows_the_view(fixture: &Fixture, view: &View) {
     let print = "%P %y %m %U:%G %s %T@ %l\\n";
     let script =
         format!("find . -mindepth 1 -printf '{print}' > '{}/shown'", fixture.root.path().display());

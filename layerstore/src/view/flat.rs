@@ -29,7 +29,8 @@ pub(super) struct Flat {
 
 type Tocs = [Arc<Toc>];
 
-pub(super) fn implied(path: LayerPath) -> Entry {
+/// A directory that no layer lists but that must be there.
+pub(crate) fn implied(path: LayerPath) -> Entry {
     Entry::directory(path, IMPLIED_MODE, 0)
 }
 
@@ -84,14 +85,16 @@ impl Flat {
         kept
     }
 
-    /// Gives every parent of an entry of `toc` that is no directory a slot as one.
-    ///
-    /// Slots from below need no look: what hid a directory hid everything in it.
+    /// Gives every parent of an entry of `toc` that is no directory a slot as one; unpacking a mark
+    /// makes its directory, too. Slots from below need no look: what hid a directory hid everything in it.
     fn add_implied(mut self, tocs: &Tocs, toc: &Toc) -> Flat {
         let mut missing: Vec<LayerPath> = Vec::new();
         let mut seen: &[u8] = &[];
-        for entry in toc.iter().filter(|entry| !entry.kind.is_mark()) {
-            let direct = entry.path.parent_bytes().unwrap_or_default();
+        for entry in toc {
+            let direct = match entry.kind {
+                Kind::Opaque => entry.path.as_bytes(),
+                _ => entry.path.parent_bytes().unwrap_or_default(),
+            };
             if direct == seen {
                 continue;
             }
@@ -100,6 +103,9 @@ impl Flat {
                 self.position(tocs, path).is_ok_and(|at| self.entry(tocs, at).kind == Kind::Dir)
             };
             let mut ancestors: Vec<&[u8]> = entry.path.ancestors().collect();
+            if entry.kind == Kind::Opaque && !direct.is_empty() {
+                ancestors.push(direct);
+            }
             while let Some(directory) = ancestors.pop_if(|directory| !is_dir(directory)) {
                 missing.push(LayerPath::from_clean(directory));
             }

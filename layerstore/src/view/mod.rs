@@ -6,13 +6,17 @@
 
 mod flat;
 mod resolve;
+mod settle;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, OnceLock};
 
 use flat::Flat;
+pub(crate) use flat::implied;
 pub use resolve::ResolveError;
+use settle::is_self_contained;
+pub(crate) use settle::{lies_well, settled};
 
 use crate::{
     error::StoreError,
@@ -58,11 +62,20 @@ impl View {
     /// The root file system that `layers`, bottom first, make.
     pub fn new(layers: Vec<Arc<Layer>>) -> Result<View, StoreError> {
         let tocs = layers.iter().map(|layer| layer.toc_arc()).collect::<Result<_, _>>()?;
-        Ok(View { layers, tocs, ..View::default() })
+        Ok(View { layers, ..View::of_tocs(tocs) })
     }
 
     /// The same over bare tables of contents; [`layers`](View::layers) is empty then.
-    pub fn of_tocs(tocs: Vec<Arc<Toc>>) -> View {
+    pub fn of_tocs(mut tocs: Vec<Arc<Toc>>) -> View {
+        for at in 1..tocs.len() {
+            if let Some(toc) = over(&tocs[at], || View::of_settled(tocs[..at].to_vec())) {
+                tocs[at] = toc;
+            }
+        }
+        View::of_settled(tocs)
+    }
+
+    fn of_settled(tocs: Vec<Arc<Toc>>) -> View {
         View { tocs, ..View::default() }
     }
 
@@ -77,7 +90,7 @@ impl View {
     #[must_use]
     pub fn push_toc(&self, toc: Arc<Toc>) -> View {
         let mut tocs = self.tocs.clone();
-        tocs.push(toc);
+        tocs.push(over(&toc, || self.clone()).unwrap_or(toc));
         let flat = Arc::new(OnceLock::new());
         View { layers: self.layers.clone(), tocs, flat, below: Some(Arc::clone(&self.flat)) }
     }
@@ -87,7 +100,7 @@ impl View {
         &self.layers
     }
 
-    /// The tables of contents, bottom first.
+    /// The tables of contents, bottom first; of a foreign layer, as it lies over those below it.
     pub fn tocs(&self) -> &[Arc<Toc>] {
         &self.tocs
     }
@@ -208,12 +221,12 @@ impl View {
     /// The file that the hard link `entry` of layer `index` names, under the link's own path.
     fn through_link(&self, index: usize, entry: &Entry) -> Found {
         let target = LayerPath::parse(&entry.link).unwrap_or_default();
-        let same_layer =
-            self.tocs[index].lookup(&target).filter(|named| named.kind != Kind::Hardlink);
+        let is_file = |named: &&Entry| named.kind != Kind::Hardlink && !named.kind.is_mark();
+        let same_layer = self.tocs[index].lookup(&target).filter(is_file);
         let named = match same_layer {
             Some(named) => Some((index, named.clone())),
             // A foreign layer may link to a file of a layer below; its own links were made flat.
-            None => View::of_tocs(self.tocs[..index].to_vec())
+            None => View::of_settled(self.tocs[..index].to_vec())
                 .get(&target)
                 .and_then(|found| found.layer.map(|layer| (layer, found.entry))),
         };
@@ -232,8 +245,18 @@ pub struct Resolved {
     pub missing_from: Option<usize>,
 }
 
+/// The table of contents as it lies over a view, if that is not as it stands.
+///
+/// What leads nowhere stays where it is, to be looked at; making a tree of it is an error.
+fn over(toc: &Toc, below: impl FnOnce() -> View) -> Option<Arc<Toc>> {
+    if is_self_contained(toc) {
+        return None;
+    }
+    settle::moved(toc, &below()).ok().flatten().map(Arc::new)
+}
+
 fn implied_root() -> Found {
-    Found { layer: None, entry: flat::implied(LayerPath::root()), link_target: None }
+    Found { layer: None, entry: implied(LayerPath::root()), link_target: None }
 }
 
 /// What differs between what two stacks of layers show.

@@ -65,7 +65,7 @@ fn root(
     scratch: &WorkArea,
 ) -> Result<Root, CommandError> {
     let mut lowers = Vec::new();
-    for layer in layers.iter().rev() {
+    for layer in session.store.layers().stack(layers)?.iter().rev() {
         if !layer.toc()?.is_empty() {
             lowers.push(session.store.layers().tree(layer)?);
         }

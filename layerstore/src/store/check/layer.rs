@@ -10,7 +10,7 @@ use crate::{
     digest::Sha256,
     layers::{Layer, Origin},
     store::gc,
-    toc::Kind,
+    toc::{Entry, Kind},
 };
 
 /// What became of one layer.
@@ -64,7 +64,10 @@ impl Check<'_> {
             Ok(())
         };
         match layer.origin() {
-            Origin::Blob => from_blob(&layer, &self.sound)?,
+            Origin::Blob => {
+                from_blob(&layer, &self.sound)?;
+                from_packs(&layer, &self.sound)?;
+            }
             Origin::Packs | Origin::Tree if toc.layer_id() != *layer.id() => {
                 return Err(format!("its table of contents is that of layer {}", toc.layer_id()));
             }
@@ -129,7 +132,9 @@ fn from_blob(layer: &Layer, sound: &Sound) -> Result<(), String> {
 
 fn from_packs(layer: &Layer, sound: &Sound) -> Result<(), String> {
     let toc = layer.toc().map_err(|error| in_words(&error))?;
-    for entry in toc.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0) {
+    let is_packed = |entry: &&Entry| layer.origin() == Origin::Packs || entry.tar_offset.is_none();
+    let files = toc.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0);
+    for entry in files.filter(is_packed) {
         let length = entry.content.and_then(|content| sound.contents.get(&content));
         if length != Some(&entry.size) {
             return Err(format!("the content of `{}` is gone or damaged", entry.path));

@@ -18,7 +18,7 @@ use crate::{
         cache::{self, RecordFile},
         lease::{self, Held},
     },
-    toc::Kind,
+    toc::{Entry, Kind},
 };
 
 /// Everything that is a root.
@@ -146,11 +146,14 @@ pub(in crate::store) fn compressed_forms(
 
 /// The contents that a layer draws from packs.
 pub(in crate::store) fn contents_of(layer: &Layer) -> Result<HashSet<ContentHash>, StoreError> {
-    if layer.origin() != Origin::Packs {
-        return Ok(HashSet::new());
-    }
+    // What has a place in an archive is there; a file copied up from a layer below is in packs.
+    let is_packed = |entry: &&Entry| match layer.origin() {
+        Origin::Packs => true,
+        Origin::Blob => entry.tar_offset.is_none(),
+        Origin::Tree => false,
+    };
     let files = layer.toc()?.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0);
-    Ok(files.filter_map(|entry| entry.content).collect())
+    Ok(files.filter(is_packed).filter_map(|entry| entry.content).collect())
 }
 
 /// The packs that hold nothing that one of these layers needs.

@@ -1,0 +1,277 @@
+//! What a foreign layer says when it lies over certain layers.
+//!
+//! Layers of ours list every parent directory and link only to files of their own. Foreign ones need
+//! not: their archive was meant to be unpacked over the layers below, where
+//!
+//! * a directory that the archive does not list keeps the metadata that it has (S-83),
+//! * a name below a symbolic link of a lower layer goes where the link leads (`var/run/x` over
+//!   `var/run -> /run` is `run/x`), never outside the root; a directory that is listed as such
+//!   replaces the link,
+//! * a hard link may name a file of a lower layer, which is copied up with it,
+//! * a whiteout may hide nothing. In a directory that only one layer has, overlayfs would list it, as
+//!   a name that is not there.
+//!
+//! [`moved`] answers for views, which know the rest by themselves; [`settled`] for trees, of which
+//! overlayfs knows nothing but what is in them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::{Found, View};
+use crate::{
+    StoreError,
+    archive::ArchiveError,
+    limits::SYMLINKS_MAX,
+    path::LayerPath,
+    toc::{Entry, Kind, Toc},
+};
+
+/// A table of contents for a tree, and what it took from below.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// The entries.
+    pub(crate) toc: Toc,
+    /// Files of layers below that are copied up: index of the layer, and the entry in the copy.
+    pub(crate) copied: Vec<(usize, Entry)>,
+}
+
+/// Does the layer mean the same over any other?
+pub(crate) fn is_self_contained(toc: &Toc) -> bool {
+    let is_dir = |path: &[u8]| {
+        path.is_empty() || toc.lookup_bytes(path).is_some_and(|entry| entry.kind == Kind::Dir)
+    };
+    let mut seen: &[u8] = &[];
+    toc.iter().all(|entry| {
+        let parent = entry.path.parent_bytes().unwrap_or_default();
+        let fine = parent == seen || is_dir(parent);
+        seen = parent;
+        fine && match entry.kind {
+            Kind::Hardlink => {
+                toc.lookup_bytes(&entry.link).is_some_and(|named| !named.kind.is_mark())
+            }
+            Kind::Opaque => is_dir(entry.path.as_bytes()),
+            _ => true,
+        }
+    })
+}
+
+/// Does the layer's own tree show, over `below`, what the layer means there?
+pub(crate) fn lies_well(toc: &Toc, below: &View) -> bool {
+    let is_alone = below.tocs().is_empty();
+    let places = Places::new(toc, below);
+    (is_alone || is_self_contained(toc))
+        && toc.iter().all(|entry| entry.kind != Kind::Whiteout || places.hides_something(entry))
+}
+
+/// The entries where they belong over `below`; none if they belong where they are.
+pub(super) fn moved(toc: &Toc, below: &View) -> Result<Option<Toc>, StoreError> {
+    let mut places = Places::new(toc, below);
+    let mut is_other = false;
+    let mut entries = Vec::with_capacity(toc.len());
+    for entry in toc {
+        let settled = places.settle(entry)?;
+        is_other |= settled != *entry;
+        entries.push(settled);
+    }
+    if !is_other {
+        return Ok(None);
+    }
+    Ok(Some(Toc::from_entries(in_order(toc, entries))?))
+}
+
+/// The entries that a tree over `below` needs.
+pub(crate) fn settled(toc: &Toc, below: &View) -> Result<Settled, StoreError> {
+    let mut places = Places::new(toc, below);
+    let mut entries = Vec::with_capacity(toc.len());
+    let mut whiteouts = Vec::new();
+    let mut copies = Copies::default();
+    for entry in toc {
+        let mut entry = places.settle(entry)?;
+        if entry.kind == Kind::Whiteout && !places.hides_something(&entry) {
+            // Its directory is made all the same, as by whoever unpacks the archive.
+            whiteouts.push(entry);
+            continue;
+        }
+        if entry.kind == Kind::Hardlink && places.own(&entry.link).is_none() {
+            copies.link(&mut entry, toc, below)?;
+        }
+        entries.push(entry);
+    }
+    entries.extend(copies.beside);
+    let parents = parents(entries.iter().chain(&whiteouts), below);
+    let mut all = in_order(toc, entries);
+    // What the layer lists itself comes later, and counts.
+    all.splice(0..0, parents);
+    Ok(Settled { toc: Toc::from_entries(all)?, copied: copies.sources })
+}
+
+/// Files of layers below that are copied up because hard links name them.
+#[derive(Default)]
+struct Copies {
+    /// Where the copy is of what a link names.
+    places: HashMap<LayerPath, LayerPath>,
+    /// Copies that are no link's own entry.
+    beside: Vec<Entry>,
+    sources: Vec<(usize, Entry)>,
+}
+
+impl Copies {
+    /// Makes `link` one of the names of the copy; it is the copy if the layer removes the file.
+    fn link(&mut self, link: &mut Entry, toc: &Toc, below: &View) -> Result<(), ArchiveError> {
+        let target = LayerPath::from_clean(&link.link);
+        if let Some(place) = self.places.get(&target) {
+            link.link = place.as_bytes().to_vec();
+            return Ok(());
+        }
+        let (layer, copy) = copy_up(link, &target, below)?;
+        if toc.lookup(&target).is_some() {
+            self.places.insert(target, link.path.clone());
+            *link = Entry { path: link.path.clone(), ..copy };
+            self.sources.push((layer, link.clone()));
+        } else {
+            self.places.insert(target.clone(), target);
+            self.beside.push(copy.clone());
+            self.sources.push((layer, copy));
+        }
+        Ok(())
+    }
+}
+
+/// What was moved first: an entry that stands at its place in the archive counts more.
+fn in_order(toc: &Toc, mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_by_key(|entry| toc.lookup(&entry.path).is_some());
+    entries
+}
+
+/// The file below that a hard link names, to be copied up.
+fn copy_up(link: &Entry, target: &LayerPath, below: &View) -> Result<(usize, Entry), ArchiveError> {
+    let refused = |what| ArchiveError::Entry { name: link.path.to_string(), what };
+    let found = below.get(target).ok_or_else(|| refused("it is a hard link to nothing"))?;
+    if found.entry.kind == Kind::Dir {
+        return Err(refused("it is a hard link to a directory"));
+    }
+    let layer = found.layer.ok_or_else(|| refused("it is a hard link to nothing"))?;
+    // The data is not in this layer's archive.
+    Ok((layer, Entry { tar_offset: None, ..found.entry }))
+}
+
+/// Directories that the entries need and do not list, as they are below.
+fn parents<'a>(entries: impl Iterator<Item = &'a Entry>, below: &View) -> Vec<Entry> {
+    let mut parents: BTreeMap<LayerPath, Entry> = BTreeMap::new();
+    for entry in entries {
+        let marked = (entry.kind == Kind::Opaque).then(|| entry.path.clone());
+        let above = entry.path.ancestors().map(LayerPath::from_clean);
+        for path in above.chain(marked).filter(|path| !path.is_root()) {
+            if parents.contains_key(&path) {
+                continue;
+            }
+            let found = below.get(&path).filter(|found| found.entry.kind == Kind::Dir);
+            let directory = found.map_or_else(|| super::flat::implied(path.clone()), |f| f.entry);
+            parents.insert(path, directory);
+        }
+    }
+    parents.into_values().collect()
+}
+
+/// Where the names of one layer lead.
+struct Places<'a> {
+    toc: &'a Toc,
+    below: &'a View,
+    /// Directories that were followed before.
+    known: HashMap<LayerPath, LayerPath>,
+}
+
+impl<'a> Places<'a> {
+    fn new(toc: &'a Toc, below: &'a View) -> Places<'a> {
+        Places { toc, below, known: HashMap::new() }
+    }
+
+    fn settle(&mut self, entry: &Entry) -> Result<Entry, ArchiveError> {
+        let path = self.place(&entry.path)?;
+        let mut settled = Entry { path, ..entry.clone() };
+        if entry.kind == Kind::Hardlink {
+            let target = LayerPath::from_clean(&entry.link);
+            settled.link = self.place(&target)?.as_bytes().to_vec();
+        }
+        Ok(settled)
+    }
+
+    /// The entry of this layer at `path`, wherever it stood.
+    fn own(&self, path: &[u8]) -> Option<&'a Entry> {
+        self.toc.lookup_bytes(path).filter(|entry| !entry.kind.is_mark())
+    }
+
+    fn place(&mut self, path: &LayerPath) -> Result<LayerPath, ArchiveError> {
+        let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else {
+            return Ok(path.clone());
+        };
+        let known = self.known.get(&parent).cloned();
+        let directory = match known {
+            Some(known) => known,
+            None => self.follow(&parent)?,
+        };
+        self.known.insert(parent, directory.clone());
+        directory.join(path.file_name().unwrap_or_default()).map_err(|_| too_long(path))
+    }
+
+    /// Follows the symbolic links in the path of a directory.
+    fn follow(&self, directory: &LayerPath) -> Result<LayerPath, ArchiveError> {
+        let refused = |what| ArchiveError::Entry { name: directory.to_string(), what };
+        let mut pending: VecDeque<Vec<u8>> = directory.components().map(<[u8]>::to_vec).collect();
+        let (mut at, mut links) = (LayerPath::root(), 0);
+        while let Some(name) = pending.pop_front() {
+            if name == b".." {
+                at = at.parent().unwrap_or_default();
+                continue;
+            }
+            let next = at.join(&name).map_err(|_| too_long(directory))?;
+            let Some(target) = self.link_at(&next) else {
+                at = next;
+                continue;
+            };
+            links += 1;
+            if links > SYMLINKS_MAX {
+                return Err(refused("it lies below a loop of symbolic links"));
+            }
+            if target.starts_with(b"/") {
+                at = LayerPath::root();
+            }
+            let names = target.split(|byte| *byte == b'/');
+            let names = names.filter(|name| !matches!(*name, b"" | b"."));
+            for name in names.map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter().rev() {
+                pending.push_front(name);
+            }
+        }
+        Ok(at)
+    }
+
+    /// The target of the symbolic link that stands at `path` once the layer is there.
+    fn link_at(&self, path: &LayerPath) -> Option<Vec<u8>> {
+        let link = |entry: &Entry| (entry.kind == Kind::Symlink).then(|| entry.link.clone());
+        if let Some(own) = self.toc.lookup(path) {
+            return link(own);
+        }
+        link(&self.shown_below(path)?.entry)
+    }
+
+    /// What a lower layer has at `path`, unless this one hides all of its directory.
+    fn shown_below(&self, path: &LayerPath) -> Option<Found> {
+        let is_hidden = self.hides(b"") || path.ancestors().any(|above| self.hides(above));
+        if is_hidden { None } else { self.below.get(path) }
+    }
+
+    fn hides_something(&self, whiteout: &Entry) -> bool {
+        self.shown_below(&whiteout.path).is_some()
+    }
+
+    /// Does this layer hide what lower ones have in the directory?
+    fn hides(&self, directory: &[u8]) -> bool {
+        let start = self.toc.entries().partition_point(|entry| entry.path.as_bytes() < directory);
+        let there = self.toc.entries()[start..].iter();
+        let mut there = there.take_while(|entry| entry.path.as_bytes() == directory);
+        there.any(|entry| entry.kind.is_mark())
+    }
+}
+
+fn too_long(path: &LayerPath) -> ArchiveError {
+    ArchiveError::Entry { name: path.to_string(), what: "its links lead to too long a path" }
+}
