@@ -97,11 +97,28 @@ pub(crate) fn settled(toc: &Toc, below: &View) -> Result<Settled, StoreError> {
         entries.push(entry);
     }
     entries.extend(copies.beside);
-    let parents = parents(entries.iter().chain(&whiteouts), below);
+    let parents = parents(entries.iter().chain(&whiteouts), &places);
     let mut all = in_order(toc, entries);
     // What the layer lists itself comes later, and counts.
     all.splice(0..0, parents);
-    Ok(Settled { toc: Toc::from_entries(all)?, copied: copies.sources })
+    let toc = Toc::from_entries(all)?;
+    check_parents(&toc)?;
+    Ok(Settled { toc, copied: copies.sources })
+}
+
+/// A link below may have led names into a file.
+fn check_parents(toc: &Toc) -> Result<(), ArchiveError> {
+    let mut seen: &[u8] = &[];
+    for entry in toc {
+        let parent = entry.path.parent_bytes().unwrap_or_default();
+        let is_dir = |entry: &Entry| entry.kind == Kind::Dir;
+        if parent != seen && !parent.is_empty() && !toc.lookup_bytes(parent).is_some_and(is_dir) {
+            let what = "it lies below something that is not a directory";
+            return Err(ArchiveError::Entry { name: entry.path.to_string(), what });
+        }
+        seen = parent;
+    }
+    Ok(())
 }
 
 /// Files of layers below that are copied up because hard links name them.
@@ -155,7 +172,7 @@ fn copy_up(link: &Entry, target: &LayerPath, below: &View) -> Result<(usize, Ent
 }
 
 /// Directories that the entries need and do not list, as they are below.
-fn parents<'a>(entries: impl Iterator<Item = &'a Entry>, below: &View) -> Vec<Entry> {
+fn parents<'a>(entries: impl Iterator<Item = &'a Entry>, places: &Places<'_>) -> Vec<Entry> {
     let mut parents: BTreeMap<LayerPath, Entry> = BTreeMap::new();
     for entry in entries {
         let marked = (entry.kind == Kind::Opaque).then(|| entry.path.clone());
@@ -164,7 +181,7 @@ fn parents<'a>(entries: impl Iterator<Item = &'a Entry>, below: &View) -> Vec<En
             if parents.contains_key(&path) {
                 continue;
             }
-            let found = below.get(&path).filter(|found| found.entry.kind == Kind::Dir);
+            let found = places.shown_below(&path).filter(|found| found.entry.kind == Kind::Dir);
             let directory = found.map_or_else(|| super::flat::implied(path.clone()), |f| f.entry);
             parents.insert(path, directory);
         }

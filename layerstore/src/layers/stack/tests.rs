@@ -104,6 +104,9 @@ fn names_go_where_the_links_below_lead() {
     check(&[(dir("var/run/d"), b""), (file("var/run/d/x"), b"1")], "run/d@1 run/d/x@1");
     // A directory that is listed takes the link's place.
     check(&[(dir("var/run"), b""), (file("var/run/x"), b"1")], "var/run@1 var/run/x@1");
+    // What is made again in a directory that was removed has nothing of the old one.
+    let gone = (Entry::whiteout(path("var")), &b""[..]);
+    check(&[(file("var/cache/x"), b"1"), gone], "var/cache@? var/cache/x@1");
     // So does one in a directory of which nothing below shows.
     check(
         &[(Entry::new(path("var"), Kind::Opaque), b""), (file("var/run/x"), b"1")],
@@ -161,6 +164,9 @@ fn what_leads_nowhere_is_shown_and_not_mounted() {
     }
 }
 
+/// Random stacks that are mounted: enough for every run; `PROPTEST_CASES` does not count here.
+const CASES: u32 = 24;
+
 fn any_member() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![
         3 => Just(Kind::File), 2 => Just(Kind::Dir), 2 => Just(Kind::Symlink),
@@ -180,7 +186,7 @@ fn any_member() -> impl Strategy<Value = Entry> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever archives say, and in whatever order, overlayfs shows what the view says.
     #[test]
