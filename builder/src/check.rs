@@ -7,14 +7,18 @@
 //! *Invariant:* what is reported is true whatever the base images are. They are not looked at, so a
 //! problem that planning shows counts only if no value that an image could set takes part in it.
 
+mod fix;
+
+pub use fix::{Fixed, fix};
+
 use crate::diagnostic::{self, Diagnostic, code};
 use crate::error::BuildError;
-use crate::graph::{self, Base, Graph};
+use crate::graph::{self, Graph};
 use crate::ignore::Ignore;
 use crate::instruction::{self, Dockerfile};
-use crate::lint::{self, Config, Facts};
+use crate::lint::{self, Config, ContextFacts, Facts};
 use crate::options::BuildOptions;
-use crate::plan::{BaseFacts, StageInput, StagePlan, plan_stage};
+use crate::plan::{BaseFacts, ImageKey, StageInput, StagePlan, plan_stage};
 use crate::source::SourceFile;
 use crate::syntax::{self, Ast};
 use std::collections::BTreeMap;
@@ -29,98 +33,141 @@ pub struct Report {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// What is known of the world around a file, and how much is wanted.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The base images that somebody has looked at.
+    pub base: &'a dyn Fn(&ImageKey) -> Option<&'a BaseFacts>,
+    /// The size of the context.
+    pub context: Option<&'a ContextFacts>,
+    /// Whether [`lint::OWN_RULES`] speak, too; a build has the reference's alone.
+    pub own_rules: bool,
+}
+
+impl Default for Surroundings<'_> {
+    /// Nothing is known, and everything is wanted.
+    fn default() -> Self {
+        Self { base: &|_| None, context: None, own_rules: true }
+    }
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
 /// Checks the Dockerfile of these options: syntax, references, values, all rules of [`lint::RULES`]
-/// and [`lint::OWN_RULES`]. Of the options only the file, the ignore file, arguments, named contexts,
-/// target and platforms count. The error is that of a target that does not exist.
-pub fn check(options: &BuildOptions) -> Result<Report, BuildError> {
+/// and, if they are wanted, of [`lint::OWN_RULES`]. Of the options only the file, the ignore file,
+/// arguments, named contexts, target and platforms count. The error is that of a target that does not
+/// exist.
+pub fn check(
+    options: &BuildOptions,
+    surroundings: &Surroundings<'_>,
+) -> Result<Report, BuildError> {
     let file = Arc::new(SourceFile::new(&options.dockerfile_name, options.dockerfile.clone()));
     let (ast, mut diagnostics) = syntax::parse(&file);
     let (dockerfile, more) = instruction::lower(&ast);
     diagnostics.extend(more);
     let (config, problems) = Config::of(&ast);
     diagnostics.extend(problems);
-    if dockerfile.stages.is_empty() {
-        diagnostic::tidy(&mut diagnostics);
-        return Ok(Report { file, diagnostics });
-    }
-    match graph::resolve(&dockerfile, options, &file) {
-        Ok(graph) => {
-            plan(&graph, options, &file, &mut diagnostics);
-            rules(
-                &Subject { ast: &ast, dockerfile: &dockerfile, graph: &graph, config: &config },
-                options,
-                &mut diagnostics,
-            );
+    if !dockerfile.stages.is_empty() {
+        let (mut graph, problems) = graph::lay_out(&dockerfile, options);
+        diagnostics.extend(problems);
+        match graph.aim(options) {
+            // A target that is not there may well be one of the lines that could not be read.
+            Err(error) if !diagnostic::has_errors(&diagnostics) => return Err(error),
+            Err(_) | Ok(()) => {}
         }
-        Err(BuildError::Dockerfile { diagnostics: more, .. }) => {
-            diagnostics.extend(more);
-            diagnostics.extend(lint::check(&ast, &dockerfile, &config, &|_| true));
-        }
-        // A target that is not there may well be one of the lines that could not be read.
-        Err(error) if !diagnostic::has_errors(&diagnostics) => return Err(error),
-        Err(_) => {}
+        let subject = Subject { file: &file, ast, dockerfile: &dockerfile, graph: &graph, config };
+        subject.plan(options, surroundings, &mut diagnostics);
+        subject.rules(options, surroundings, &mut diagnostics);
     }
     diagnostic::tidy(&mut diagnostics);
     Ok(Report { file, diagnostics })
 }
 
+/// A file in all its forms.
 struct Subject<'a> {
-    ast: &'a Ast,
+    file: &'a Arc<SourceFile>,
+    ast: Ast,
     dockerfile: &'a Dockerfile,
     graph: &'a Graph,
-    config: &'a Config,
+    config: Config,
 }
 
-fn rules(subject: &Subject<'_>, options: &BuildOptions, diagnostics: &mut Vec<Diagnostic>) {
-    let Subject { ast, dockerfile, graph, config } = subject;
-    let ignore = options.ignore_file.as_ref().and_then(|(name, bytes)| {
-        let failed = |error| {
-            let message = format!("{name}: {error}");
-            let place = dockerfile.stages.first().map(|stage| stage.span).unwrap_or_default();
-            diagnostics.push(Diagnostic::error(code::BAD_IGNORE_FILE, place, message));
-        };
-        Ignore::parse(bytes).map_err(failed).ok()
-    });
-    let needed = graph.needed();
-    diagnostics.extend(lint::check(ast, dockerfile, config, &|stage| needed.contains(&stage)));
-    let facts = Facts { base: &|_| None, ignore: ignore.as_ref() };
-    diagnostics.extend(lint::check_facts(graph, &options.build_args, config, facts));
-    diagnostics.extend(lint::check_own(dockerfile, graph, config));
-}
+impl Subject<'_> {
+    fn rules(
+        &self,
+        options: &BuildOptions,
+        surroundings: &Surroundings<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let Self { ast, dockerfile, graph, config, .. } = self;
+        let ignore = options.ignore_file.as_ref().and_then(|(name, bytes)| {
+            let failed = |error| {
+                let message = format!("{name}: {error}");
+                let place = dockerfile.stages.first().map(|stage| stage.span).unwrap_or_default();
+                diagnostics.push(Diagnostic::error(code::BAD_IGNORE_FILE, place, message));
+            };
+            Ignore::parse(bytes).map_err(failed).ok()
+        });
+        let needed = graph.needed();
+        let reached = |stage| needed.contains(&stage);
+        let mut found = lint::check(ast, dockerfile, config, &reached);
+        let Surroundings { context, own_rules, .. } = *surroundings;
+        let base = |image: &ImageKey| (surroundings.base)(image);
+        let facts = Facts { base: &base, ignore: ignore.as_ref(), context };
+        found.extend(lint::check_facts(dockerfile, graph, &options.build_args, config, facts));
+        if own_rules {
+            found.extend(lint::check_own(dockerfile, graph, config, facts));
+        }
+        lint::raise(&mut found, config);
+        diagnostics.extend(found);
+    }
 
-/// Plans each needed stage with what is known, and reports what would be wrong in any case.
-fn plan(
-    graph: &Graph,
-    options: &BuildOptions,
-    file: &Arc<SourceFile>,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    let nothing_known = BaseFacts::default();
-    let mut plans: BTreeMap<usize, (StagePlan, bool)> = BTreeMap::new();
-    for index in graph.needed() {
-        let stage = &graph.stages[index];
-        let parent = match stage.parent().map(|parent| plans.get(&parent)) {
-            Some(None) => continue,
-            Some(Some(parent)) => Some(parent),
-            None => None,
-        };
-        let known = match parent {
-            Some((_, known)) => *known,
-            None => matches!(stage.base, Base::Scratch | Base::Named(_)),
-        };
-        let parent = parent.map(|(plan, _)| plan);
-        let base = stage.image().map(|_| &nothing_known);
-        match plan_stage(&StageInput { stage, parent, base, graph, options, file }) {
-            Ok(plan) => drop(plans.insert(index, (plan, known))),
-            Err(BuildError::Dockerfile { diagnostics: problems, .. }) => {
-                // A trigger's text is not in the file: its problems stand at FROM.
-                let certain = |problem: &Diagnostic| {
-                    known
-                        || (problem.span != stage.span && !file.slice(problem.span).contains(&b'$'))
-                };
-                diagnostics.extend(problems.into_iter().filter(certain));
+    /// Plans each needed stage with what is known, and reports what would be wrong in any case.
+    fn plan(
+        &self,
+        options: &BuildOptions,
+        surroundings: &Surroundings<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let Self { graph, file, .. } = self;
+        let nothing_known = BaseFacts::default();
+        let mut plans: BTreeMap<usize, (StagePlan, bool)> = BTreeMap::new();
+        for index in graph.needed() {
+            let stage = &graph.stages[index];
+            let parent = match stage.parent().map(|parent| plans.get(&parent)) {
+                Some(None) => continue,
+                Some(Some(parent)) => Some(parent),
+                None => None,
+            };
+            let image = stage.image().map(|image| (surroundings.base)(image));
+            let known = match (parent, image) {
+                (Some((_, known)), _) => *known,
+                (None, Some(facts)) => facts.is_some(),
+                (None, None) => true,
+            };
+            let parent = parent.map(|(plan, _)| plan);
+            let base = image.map(|facts| facts.unwrap_or(&nothing_known));
+            match plan_stage(&StageInput { stage, parent, base, graph, options, file }) {
+                Ok(plan) => drop(plans.insert(index, (plan, known))),
+                Err(BuildError::Dockerfile { diagnostics: problems, .. }) => {
+                    // References were looked up when the graph was laid out. A trigger's text is not
+                    // in the file: its problems stand at FROM.
+                    let certain = |problem: &Diagnostic| {
+                        if problem.code == code::UNKNOWN_STAGE {
+                            return false;
+                        }
+                        known
+                            || (problem.span != stage.span
+                                && !file.slice(problem.span).contains(&b'$'))
+                    };
+                    diagnostics.extend(problems.into_iter().filter(certain));
+                }
+                Err(_) => {}
             }
-            Err(_) => {}
         }
     }
 }

@@ -29,6 +29,26 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Other places that explain this one, each with a short note.
     pub related: Vec<(Span, String)>,
+    /// A repair that changes nothing of what the file means, where there is one.
+    pub fix: Option<Fix>,
+}
+
+/// A mechanical repair: pieces of the file and what shall stand in their place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// What it does, in a few words: `write it in lower case`.
+    pub summary: &'static str,
+    /// The edits, in order of place; none overlaps another.
+    pub edits: Vec<Edit>,
+}
+
+/// One piece of a [`Fix`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// What is replaced.
+    pub span: Span,
+    /// What stands there afterwards.
+    pub text: String,
 }
 
 impl Diagnostic {
@@ -43,7 +63,8 @@ impl Diagnostic {
     }
 
     fn new(code: &'static str, severity: Severity, span: Span, message: impl Into<String>) -> Self {
-        Self { code, severity, span, message: message.into(), help: None, related: Vec::new() }
+        let message = message.into();
+        Self { code, severity, span, message, help: None, related: Vec::new(), fix: None }
     }
 
     /// The same diagnostic with a help line.
@@ -69,6 +90,13 @@ impl Diagnostic {
         self
     }
 
+    /// The same diagnostic with its repair.
+    #[must_use]
+    pub fn with_fix(mut self, summary: &'static str, span: Span, text: impl Into<String>) -> Self {
+        self.fix = Some(Fix { summary, edits: vec![Edit { span, text: text.into() }] });
+        self
+    }
+
     /// Whether this one stops a build.
     #[must_use]
     pub fn is_error(&self) -> bool {
@@ -91,8 +119,28 @@ pub fn tidy(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.truncate(crate::limits::MAX_DIAGNOSTICS);
 }
 
-/// The codes of the errors that the front end itself reports.
+/// The codes of the errors that the front end itself reports; `docs/checks/errors.md` explains each.
 pub mod code {
+    /// All of them.
+    pub const ALL: [&str; 16] = [
+        EMPTY_FILE,
+        LINE_TOO_LONG,
+        BAD_DIRECTIVE,
+        UNTERMINATED_HEREDOC,
+        UNKNOWN_INSTRUCTION,
+        UNKNOWN_FLAG,
+        BAD_FLAG,
+        BAD_ARGUMENTS,
+        JSON_NOT_STRINGS,
+        BAD_STAGE_NAME,
+        NO_STAGE,
+        UNKNOWN_STAGE,
+        BAD_TRIGGER,
+        BAD_MOUNT,
+        BAD_EXPANSION,
+        BAD_IGNORE_FILE,
+    ];
+
     /// The file is empty, or has no instruction.
     pub const EMPTY_FILE: &str = "D001";
     /// A line is longer than [`crate::limits::MAX_LINE_BYTES`].

@@ -99,6 +99,17 @@ pub fn resolve(
     options: &BuildOptions,
     file: &Arc<SourceFile>,
 ) -> Result<Graph, BuildError> {
+    let (mut graph, problems) = lay_out(dockerfile, options);
+    if !problems.is_empty() {
+        return Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics: problems });
+    }
+    graph.aim(options)?;
+    Ok(graph)
+}
+
+/// Look up every stage's base, with all that is wrong in them: a stage whose base cannot be looked up
+/// stands on an image of which nothing is known. The target is the last stage.
+pub(crate) fn lay_out(dockerfile: &Dockerfile, options: &BuildOptions) -> (Graph, Vec<Diagnostic>) {
     let escape = dockerfile.directives.escape;
     let mut problems = Vec::new();
     let global = global_scope(&dockerfile.global_args, escape, options, &mut problems);
@@ -114,7 +125,7 @@ pub fn resolve(
     for stage in &dockerfile.stages {
         let node = graph.node(stage).unwrap_or_else(|problem| {
             problems.push(*problem);
-            Graph::broken(stage)
+            graph.broken(stage)
         });
         if let Some(name) = &node.name {
             graph.named.entry(name.clone()).or_default().push(node.index);
@@ -125,14 +136,17 @@ pub fn resolve(
         graph.apply_stage_triggers(index);
     }
     graph.check_references(&mut problems);
-    if !problems.is_empty() {
-        return Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics: problems });
-    }
-    graph.target = graph.find_target(options)?;
-    Ok(graph)
+    graph.target = graph.stages.len().saturating_sub(1);
+    (graph, problems)
 }
 
 impl Graph {
+    /// Make the stage that the options ask for the target.
+    pub(crate) fn aim(&mut self, options: &BuildOptions) -> Result<(), BuildError> {
+        self.target = self.find_target(options)?;
+        Ok(())
+    }
+
     /// The stages that the target needs, in file order.
     pub fn needed(&self) -> Vec<usize> {
         let mut needed = BTreeSet::from([self.target]);
@@ -244,13 +258,26 @@ impl Graph {
     fn check_references(&self, problems: &mut Vec<Diagnostic>) {
         for index in 0..self.stages.len() {
             for (origin, span) in self.references(index) {
-                if let Err(message) = origin {
-                    let names = self.stages.iter().filter_map(|s| s.name.as_deref());
-                    let nearest = suggest::nearest(&message.name, names);
-                    let problem = Diagnostic::error(code::UNKNOWN_STAGE, span, message.text);
-                    problems.push(problem.with_suggestion(nearest));
+                if let Err(bad) = origin {
+                    problems.push(self.bad_reference(bad, span));
                 }
             }
+        }
+    }
+
+    /// What is wrong with a reference, with the stage that it means or may have meant.
+    fn bad_reference(&self, bad: BadReference, span: Span) -> Diagnostic {
+        let names = self.stages.iter().filter_map(|stage| stage.name.as_deref());
+        let nearest = suggest::nearest(&bad.name, names);
+        let problem =
+            Diagnostic::error(code::UNKNOWN_STAGE, span, bad.text).with_suggestion(nearest);
+        let near = |name: &str| self.named.get(name).and_then(|all| all.last()).copied();
+        match (bad.stage, nearest.and_then(near)) {
+            (Some(stage), _) => problem.with_related(self.stages[stage].span, "it is defined here"),
+            (None, Some(stage)) => {
+                problem.with_related(self.stages[stage].span, "a stage of a like name")
+            }
+            (None, None) => problem,
         }
     }
 
@@ -285,7 +312,7 @@ impl Graph {
             return match usize::try_from(number) {
                 Ok(index) if index < stage => Ok(Origin::Stage(index)),
                 Ok(index) if index < self.stages.len() => {
-                    Err(BadReference::later(from, index == stage))
+                    Err(BadReference::later(from, index, index == stage))
                 }
                 _ => Err(BadReference::new(from, format!("invalid stage index {from}"))),
             };
@@ -302,7 +329,7 @@ impl Graph {
             return Ok(Origin::Stage(*found));
         }
         if let Some(first) = rest.first() {
-            return Err(BadReference::later(from, *first == stage));
+            return Err(BadReference::later(from, *first, *first == stage));
         }
         match self.named_context(from) {
             Some((name, NamedContext::Directory(_))) => Ok(Origin::Named(name)),
@@ -397,15 +424,16 @@ impl Graph {
                 Base::Image(ImageKey { reference, platform: self.platform.clone() })
             }
         };
-        StageNode { base, instructions: Vec::new(), ..Self::broken(stage) }
+        StageNode { base, instructions: Vec::new(), ..self.broken(stage) }
     }
 
     /// Holds the place of a stage whose FROM is wrong, so that indexes stay right for what follows.
-    fn broken(stage: &Stage) -> StageNode {
+    fn broken(&self, stage: &Stage) -> StageNode {
+        let (reference, platform) = (stage.base.clone(), self.platform.clone());
         StageNode {
             index: stage.index,
             name: stage.name.clone(),
-            base: Base::Scratch,
+            base: Base::Image(ImageKey { reference, platform }),
             instructions: stage.instructions.clone(),
             span: stage.span,
             trigger_problems: Vec::new(),
@@ -447,14 +475,16 @@ impl Graph {
 pub struct BadReference {
     name: String,
     text: String,
+    /// The stage that it means, when that one cannot be used here.
+    stage: Option<usize>,
 }
 
 impl BadReference {
     fn new(name: &str, text: String) -> Self {
-        Self { name: name.to_owned(), text }
+        Self { name: name.to_owned(), text, stage: None }
     }
 
-    fn later(name: &str, itself: bool) -> Self {
+    fn later(name: &str, stage: usize, itself: bool) -> Self {
         let text = if itself {
             format!(
                 "a stage cannot copy from itself: `{name}` is the current stage (circular dependency)"
@@ -462,7 +492,7 @@ impl BadReference {
         } else {
             format!("stage `{name}` needs to be defined before current stage")
         };
-        Self::new(name, text)
+        Self { stage: Some(stage), ..Self::new(name, text) }
     }
 }
 

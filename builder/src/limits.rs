@@ -35,3 +35,10 @@ pub const MAX_NEEDED_STAGES: usize = 1_000;
 /// Most history entries over all needed stages, inherited ones counted for each: they are what planning
 /// keeps in memory, some hundred bytes each.
 pub const MAX_HISTORY_ENTRIES: usize = 1_000_000;
+
+/// A context of as many files is large: hashing them takes longer than most builds, and only
+/// dependencies, caches and version control have so many.
+pub const LARGE_CONTEXT_FILES: u64 = 10_000;
+
+/// A context of as many bytes is large: more than the sources of a large program.
+pub const LARGE_CONTEXT_BYTES: u64 = 100_000_000;

@@ -5,7 +5,7 @@
 
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
-use lapstrake_runner::Ulimit;
+use lapstrake_runner::{SHM_SIZE_DEFAULT_BYTES, Ulimit};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -67,6 +67,46 @@ pub struct BuildOptions {
     /// How the image's layers will be wanted, when that is known: they are compressed while later steps
     /// run, in the pass that their digests need anyway.
     pub compression: Option<Compression>,
+}
+
+impl BuildOptions {
+    /// A build of a file for a platform, with everything else as if no flag were given.
+    #[must_use]
+    pub fn new(
+        dockerfile: impl Into<Vec<u8>>,
+        dockerfile_name: impl Into<String>,
+        context: ContextSource,
+        platform: Platform,
+    ) -> Self {
+        Self {
+            dockerfile: dockerfile.into(),
+            dockerfile_name: dockerfile_name.into(),
+            context,
+            ignore_file: None,
+            named_contexts: BTreeMap::new(),
+            build_args: Vec::new(),
+            labels: Vec::new(),
+            target: None,
+            build_platform: platform.clone(),
+            platform,
+            no_cache: false,
+            no_cache_filter: Vec::new(),
+            pull: false,
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            network: NetworkMode::Default,
+            allow_host_network: false,
+            allow_insecure: false,
+            extra_hosts: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size_bytes: SHM_SIZE_DEFAULT_BYTES,
+            resolv_conf: Vec::new(),
+            epoch: None,
+            now: 0,
+            jobs: 1,
+            compression: None,
+        }
+    }
 }
 
 /// Where a context's files come from.

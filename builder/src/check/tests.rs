@@ -1,39 +1,22 @@
 use super::*;
-use crate::options::{ContextSource, NetworkMode};
+use crate::lint::ContextPart;
+use crate::options::ContextSource;
 use lapstrake_layerstore::oci::Platform;
 
 fn options(text: &str) -> BuildOptions {
+    let platform = Platform::new("linux", "amd64", "");
     BuildOptions {
-        dockerfile: text.into(),
-        dockerfile_name: "Dockerfile".into(),
-        context: ContextSource::Empty,
         ignore_file: Some((
             ".dockerignore".into(),
             b"secret\nnode_modules\nsrc\n!src/kept".to_vec(),
         )),
-        named_contexts: BTreeMap::new(),
         build_args: vec![("GIVEN".into(), "1".into())],
-        labels: Vec::new(),
-        target: None,
-        platform: Platform::new("linux", "amd64", ""),
-        build_platform: Platform::new("linux", "amd64", ""),
-        no_cache: false,
-        no_cache_filter: Vec::new(),
-        pull: false,
-        secrets: BTreeMap::new(),
-        ssh: BTreeMap::new(),
-        network: NetworkMode::Default,
-        allow_host_network: false,
-        allow_insecure: false,
-        extra_hosts: Vec::new(),
-        ulimits: Vec::new(),
-        shm_size_bytes: 0,
-        resolv_conf: Vec::new(),
-        epoch: None,
-        now: 0,
-        jobs: 1,
-        compression: None,
+        ..BuildOptions::new(text, "Dockerfile", ContextSource::Empty, platform)
     }
+}
+
+fn check(options: &BuildOptions) -> Result<Report, BuildError> {
+    super::check(options, &Surroundings::default())
 }
 
 fn found(text: &str) -> String {
@@ -88,6 +71,106 @@ fn ignored_sources() {
 }
 
 #[test]
+fn facts_decide() {
+    for (text, expected) in [
+        ("FROM a:1\nCMD y", "2 JSONArgsRecommended"),
+        ("FROM a:1\nENTRYPOINT y", "2 JSONArgsRecommended"),
+        ("FROM a:1\nSHELL [\"x\"]\nCMD y", ""),
+        ("FROM a:1 AS b\nSHELL [\"x\"]\nWORKDIR /w\nFROM b\nCMD y\nWORKDIR z", ""),
+        ("FROM a:1\nWORKDIR x\nWORKDIR y", "2 WorkdirRelativePath"),
+        ("FROM a:1\nWORKDIR $X\nWORKDIR \"/a b\"", ""),
+        ("FROM scratch\nARG D=d\nWORKDIR $D", "3 WorkdirRelativePath"),
+        ("FROM scratch\nARG D=/d\nWORKDIR $D\nWORKDIR e", ""),
+        ("FROM a:1\nEXPOSE 80/TCP", "2 ExposeProtoCasing"),
+        ("FROM a:1\nEXPOSE 1:80", "2 ExposeInvalidFormat"),
+        ("FROM a:1\nEXPOSE 1:80/TCP", "2 ExposeInvalidFormat, 2 ExposeProtoCasing"),
+        ("FROM scratch\nARG P=80/TCP\nEXPOSE $P", "3 ExposeProtoCasing"),
+        ("FROM a:1\nEXPOSE $P", ""),
+    ] {
+        assert_eq!(found(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_known_of_a_base_counts() {
+    use lapstrake_layerstore::oci::ContainerConfig;
+    let config = ContainerConfig {
+        env: vec!["SET=1".into()],
+        shell: vec!["x".into()],
+        ..ContainerConfig::default()
+    };
+    let platform = Some(Platform::new("linux", "arm64", ""));
+    let facts = BaseFacts { config, platform, ..BaseFacts::default() };
+    let base = |_: &ImageKey| Some(&facts);
+    let surroundings = Surroundings { base: &base, ..Surroundings::default() };
+    let text = "FROM a:1\nCMD y\nCOPY $SET $OTHERS /";
+    let report = super::check(&options(text), &surroundings).expect("no target is asked for");
+    let found: Vec<String> = report.diagnostics.into_iter().map(|found| found.message).collect();
+    assert_eq!(
+        found,
+        [
+            "Base image a:1 was pulled with platform \"linux/arm64\", expected \"linux/amd64\" for current build",
+            "Usage of undefined variable '$OTHERS'",
+        ]
+    );
+}
+
+#[test]
+fn a_large_context_is_told_of() {
+    let part = |name: &str, files, bytes| ContextPart { name: name.into(), files, bytes };
+    let context = ContextFacts {
+        files: 23_456,
+        bytes: 321_000_000,
+        parts: vec![part("node_modules", 20_000, 300_000_000), part("src", 5, 1000)],
+        ..ContextFacts::default()
+    };
+    let found = |text: &str, ignore: bool| {
+        let surroundings = Surroundings { context: Some(&context), ..Surroundings::default() };
+        let mut options = options(text);
+        options.ignore_file = options.ignore_file.filter(|_| ignore);
+        super::check(&options, &surroundings).expect("no target is asked for").diagnostics
+    };
+    let text = "FROM scratch\nCOPY . /";
+    assert_eq!(found(text, true), []);
+    assert_eq!(found("FROM scratch\nCOPY src /", false), []);
+    let large = &found(text, false)[0];
+    assert_eq!(large.code, "LargeContextWithoutIgnoreFile");
+    assert_eq!(large.message, "this copies 23456 files, 321 MB: there is no .dockerignore");
+    let help = large.help.as_deref().unwrap_or_default();
+    assert!(help.ends_with("largest: node_modules (20000 files, 300 MB)"), "{help}");
+}
+
+#[test]
+fn removed_later() {
+    for (text, removed) in [
+        ("COPY a.tgz /tmp/\nRUN tar xf /tmp/a.tgz && rm /tmp/a.tgz", true),
+        ("COPY a.tgz /tmp/a.tgz\nRUN rm -f /tmp/a.tgz", true),
+        ("COPY src /src\nRUN make -C /src && rm -rf /src", true),
+        ("WORKDIR /w\nCOPY a.tgz .\nRUN rm a.tgz", true),
+        ("WORKDIR /w\nCOPY a.tgz .\nRUN rm -rf /w/*", true),
+        ("ADD https://x/y/a.tgz /tmp/\nRUN rm /tmp/a.tgz", true),
+        ("RUN curl -sSLo /tmp/x https://x\nRUN rm /tmp/x", false),
+        ("RUN curl -sSL -o /tmp/x https://x\nRUN /tmp/x && rm /tmp/x", true),
+        ("RUN wget -O /tmp/x https://x\nRUN rm -rf /tmp/*", true),
+        ("RUN wget -O /tmp/x https://x && rm /tmp/x\nRUN rm -rf /tmp/*", false),
+        ("RUN wget -O /tmp/x https://x && rm -rf /tmp/*\nRUN rm -rf /tmp/*", false),
+        ("ADD rootfs.tgz /\nRUN rm /rootfs.tgz", false),
+        ("COPY a.tgz /tmp/\nRUN cd / && rm tmp/a.tgz", false),
+        ("COPY a.tgz /tmp/\nRUN rm $X", false),
+        ("COPY dir /tmp/\nRUN rm -rf /tmp/dir", false),
+        ("COPY a /a\nRUN --mount=type=tmpfs,target=/a rm -rf /a", false),
+        ("WORKDIR $X\nCOPY a.tgz .\nRUN rm a.tgz", false),
+    ] {
+        let found = found(&format!("FROM a:1\n{text}"));
+        assert_eq!(found.contains("RemovedInLaterLayer"), removed, "{text}: {found}");
+    }
+    let not_kept = "FROM a:1 AS b\nCOPY a /a\nRUN rm /a\nFROM scratch\nCOPY --from=b /x /";
+    assert_eq!(found(not_kept), "");
+    let chain = "FROM a:1 AS b\nCOPY a /a\nFROM b\nRUN rm /a";
+    assert_eq!(found(chain), "4 RemovedInLaterLayer");
+}
+
+#[test]
 fn our_own_rules() {
     let update = "RUN apt-get update && rm -r /var/lib/apt/lists/*";
     let token = "ghp_0123456789abcdefghijABCDEFGHIJ456789";
@@ -108,6 +191,16 @@ fn our_own_rules() {
         ("FROM scratch\nADD rootfs /", ""),
         ("FROM a:1\nCOPY . .\nRUN npm ci", "2 CopyBeforeInstall"),
         ("FROM a:1\nCOPY p.json .\nRUN npm ci\nCOPY . .\nRUN npm ci", ""),
+        (
+            "FROM a:1\nCOPY . /app/\nRUN cd /app && pip install -r requirements.txt",
+            "2 CopyBeforeInstall",
+        ),
+        ("FROM a:1\nCOPY . .\nRUN npm install express", ""),
+        ("FROM a:1\nRUN <<E\napt-get update\nE", "2 AptListsNotRemoved"),
+        ("FROM a:1 AS builder\nFROM scratch\nCOPY --from=bulder /x /", "3 MisspelledStage"),
+        ("FROM a:1 AS builder\nFROM scratch\nCOPY --from=builder:1 /x /", ""),
+        ("FROM node:1 AS node1\nFROM node", "2 UnpinnedBase"),
+        ("FROM scratch\nCOPY --from=h/uv:latest /uv /", "2 UnpinnedBase"),
         (&*format!("FROM a:1\nRUN curl -u {token} x"), "2 SecretInHistory"),
         ("FROM a:1\nRUN curl -u ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx x", ""),
     ] {
@@ -128,7 +221,99 @@ fn everything_at_once() {
     assert_eq!(found("FROM a:1\nEXPOSE $p\nEXPOSE y"), "3 D008");
     assert_eq!(found("FROM $x"), "1 D015, 1 InvalidDefaultArgInFrom, 1 UndefinedArgInFrom");
     assert_eq!(found(""), "1 D001");
+    // What refers to a stage that is not there yet does not hide the rest.
+    let text = "FROM scratch\nCOPY --from=later /a /\nEXPOSE x\nMAINTAINER y\nFROM scratch AS later\nCOPY --from=0 /a /";
+    assert_eq!(found(text), "2 D012, 3 D008, 4 MaintainerDeprecated");
     let mut missing = options("FROM scratch AS build");
     missing.target = Some("bild".into());
     assert!(check(&missing).is_err());
+}
+
+#[test]
+fn repairs_keep_the_meaning() {
+    for (text, expected, count) in [
+        ("from a:1 As b\nRun x\nrun y\nenv p q", "from a:1 as b\nrun x\nrun y\nenv p=q", 3),
+        ("From a:1 as B\nRUN x", "FROM a:1 AS b\nRUN x", 3),
+        ("FROM a:1\nRUN x \\\n\n\n  y", "FROM a:1\nRUN x \\\n  y", 1),
+        ("FROM a:1\nENV p q  r\nLABEL l $p", "FROM a:1\nENV p=\"q  r\"\nLABEL l=$p", 2),
+        ("FROM --platform=$TARGETPLATFORM a:1 AS b", "FROM a:1 AS b", 1),
+        ("FROM a:1\nEXPOSE 80/TCP 81", "FROM a:1\nEXPOSE 80/tcp 81", 1),
+    ] {
+        let fixed = fix(&options(text)).expect("no target is asked for");
+        assert_eq!(String::from_utf8_lossy(&fixed.bytes), expected);
+        assert_eq!(fixed.rules.len(), count, "{text}: {:?}", fixed.rules);
+    }
+    for text in [
+        // Quotes of the value would go, and these are wanted.
+        "FROM a:1\nENV p \"q\" r",
+        // The ARG may name another platform than the default.
+        "ARG TARGETPLATFORM=linux/arm64\nFROM --platform=$TARGETPLATFORM a:1",
+        // The words are sorted before they are read: in lower case the history would be another.
+        "FROM a:1\nEXPOSE 80/UDP 80/tcp",
+        "FROM a:1\nRUNN x\nrun y",
+        "FROM a:1\nMAINTAINER x",
+    ] {
+        let fixed = fix(&options(text)).expect("no target is asked for");
+        assert_eq!((fixed.bytes.as_slice(), fixed.rules), (text.as_bytes(), Vec::new()), "{text}");
+    }
+}
+
+/// The Dockerfiles of a page: what triggers its rule, and the repaired form.
+fn examples(page: &str) -> (String, String) {
+    let mut blocks = page.split("```dockerfile\n").skip(1);
+    let mut next = || {
+        let block = blocks.next().expect("a page has two examples");
+        let text = block.split("```").next().expect("a block ends").to_owned();
+        // The page spares the reader a token that looks real.
+        let text = text.replace("ghp_…", "ghp_0123456789abcdefghijABCDEFGHIJ456789");
+        if text.contains("FROM ") { text } else { format!("FROM debian:12\n{text}") }
+    };
+    (next(), next())
+}
+
+/// Whether the rule speaks of the text, with everything known that the page takes for granted.
+fn speaks(rule: &str, text: &str) -> bool {
+    let text = format!("# check=experimental=all\n{text}");
+    let mut options = options(&text);
+    let ignore: &[u8] = match rule {
+        "CopyIgnoredFile" if text.contains("!secret.txt") => b"*.txt\n!secret.txt",
+        "CopyIgnoredFile" => b"secret.txt",
+        _ => b"",
+    };
+    options.ignore_file =
+        (rule != "LargeContextWithoutIgnoreFile").then(|| (".dockerignore".into(), ignore.into()));
+    let facts =
+        BaseFacts { platform: Some(Platform::new("linux", "amd64", "")), ..BaseFacts::default() };
+    let base = |_: &ImageKey| (rule == "InvalidBaseImagePlatform").then_some(&facts);
+    let names = ["package.json", "package-lock.json"].map(str::to_owned).into();
+    let context = ContextFacts { files: 50_000, names, ..ContextFacts::default() };
+    let surroundings = Surroundings { base: &base, context: Some(&context), own_rules: true };
+    let report = super::check(&options, &surroundings).expect("no target is asked for");
+    report.diagnostics.iter().any(|found| found.code == rule)
+}
+
+#[test]
+fn every_rule_has_a_page_whose_examples_are_true() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/checks");
+    let mut pages: Vec<String> = std::fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|page| page.expect("it can be read").file_name().to_string_lossy().into_owned())
+        .collect();
+    let mut expected: Vec<String> =
+        lint::all_rules().map(|rule| format!("{}.md", rule.name)).collect();
+    expected.push("errors.md".to_owned());
+    pages.sort();
+    expected.sort();
+    assert_eq!(pages, expected);
+    for rule in lint::all_rules() {
+        let page = std::fs::read_to_string(format!("{folder}/{}.md", rule.name))
+            .expect("the page can be read");
+        let (bad, good) = examples(&page);
+        assert!(speaks(rule.name, &bad), "{}: the bad example is fine:\n{bad}", rule.name);
+        assert!(!speaks(rule.name, &good), "{}: the good example is bad:\n{good}", rule.name);
+    }
+    let errors = std::fs::read_to_string(format!("{folder}/errors.md")).expect("it is there");
+    for code in code::ALL {
+        assert!(errors.contains(&format!("## {code}\n")), "{code} is not explained");
+    }
 }

@@ -123,10 +123,13 @@ fn fetch(
         config_digest: record.config.to_string(),
         local: from_store,
     });
+    let platform = Some(config.platform());
+    let (config, rootfs, history, author) =
+        (config.config, config.rootfs, config.history, config.author);
     Ok(BaseImage {
-        facts: BaseFacts { config: config.config, history: config.history, author: config.author },
+        facts: BaseFacts { config, history, author, platform },
         layers,
-        diff_ids: config.rootfs.diff_ids,
+        diff_ids: rootfs.diff_ids,
     })
 }
 

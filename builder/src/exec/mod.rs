@@ -167,7 +167,7 @@ fn prepare(
         plans.insert(index, plan);
     }
     let checked = Checked { ast: &ast, dockerfile: &dockerfile, graph: &graph, bases: &bases };
-    warnings.extend(lint(&checked, &options.build_args, &file)?);
+    warnings.extend(lint(&checked, options, &file)?);
     Ok(Planned { file, graph, bases, plans, warnings })
 }
 
@@ -189,7 +189,7 @@ fn within(count: usize, limit: usize, what: &str) -> Result<(), BuildError> {
 /// What the checks of the language find; with `# check=error=true` that is an error.
 fn lint(
     checked: &Checked<'_>,
-    build_args: &[(String, String)],
+    options: &BuildOptions,
     file: &Arc<SourceFile>,
 ) -> Result<Vec<Diagnostic>, BuildError> {
     let Checked { ast, dockerfile, graph, bases } = *checked;
@@ -201,8 +201,11 @@ fn lint(
     }
     let needed = graph.needed();
     found.extend(lint::check(ast, dockerfile, &config, &|stage| needed.contains(&stage)));
-    let facts = lint::Facts { base: &|image| bases.facts(image), ignore: None };
-    found.extend(lint::check_facts(graph, build_args, &config, facts));
+    // An ignore file that cannot be used is reported when the context is opened, if it ever is.
+    let ignore = session::main_ignore(options).ok().flatten();
+    let base = |image: &_| bases.facts(image);
+    let facts = lint::Facts { base: &base, ignore: ignore.as_ref(), context: None };
+    found.extend(lint::check_facts(dockerfile, graph, &options.build_args, &config, facts));
     match lint::failure(&found) {
         Some(message) if config.error => {
             let help = Some("the directive `# check=error=true` asks for this".to_owned());

@@ -190,6 +190,15 @@ impl<'a> Session<'a> {
     }
 }
 
+/// The ignore file of the main context, if there are both.
+pub(crate) fn main_ignore(options: &BuildOptions) -> Result<Option<Ignore>, BuildError> {
+    match (&options.ignore_file, &options.context) {
+        (Some((file, bytes)), _) => parse_ignore(file, bytes).map(Some),
+        (None, ContextSource::Directory(path)) => read_ignore(path),
+        (None, ContextSource::Empty) => Ok(None),
+    }
+}
+
 fn read_ignore(context: &Path) -> Result<Option<Ignore>, BuildError> {
     use std::io::Read as _;
     let path = context.join(IGNORE_FILE);

@@ -1,14 +1,14 @@
 //! The rules that need more than the text: what a base image sets, what the ignore file hides.
 //!
-//! Both are handed in as [`Facts`]. *Invariant:* what is not known is never held against the user.
+//! Whatever is known is handed in as [`Facts`]. *Invariant:* what is not known is never held against the user.
 //! A variable that an image of unknown environment could set is not undefined, and a source whose
 //! name depends on such a variable is not ignored.
 
-use super::Found;
-use crate::expand::{Expanded, expand, expand_body};
+use super::{ContextFacts, Found};
+use crate::expand::{Expanded, expand, expand_body, expand_words};
 use crate::graph::{Base, Graph, StageNode};
 use crate::ignore::{Ignore, ParentMatches};
-use crate::instruction::{ArgDecl, Copy, Instruction, Located};
+use crate::instruction::{ArgDecl, Command, Copy, Dockerfile, Instruction, Located};
 use crate::plan::{BaseFacts, ImageKey};
 use crate::scope::{BuildArgs, EnvList};
 use crate::source::Span;
@@ -22,6 +22,8 @@ pub struct Facts<'a> {
     pub base: &'a dyn Fn(&ImageKey) -> Option<&'a BaseFacts>,
     /// The ignore file of the main context.
     pub ignore: Option<&'a Ignore>,
+    /// The size of the main context.
+    pub context: Option<&'a ContextFacts>,
 }
 
 impl std::fmt::Debug for Facts<'_> {
@@ -40,6 +42,10 @@ struct Known {
     guessed: BTreeSet<String>,
     /// The base image may set anything.
     open: bool,
+    /// Whether a SHELL is in force that is not the default.
+    has_shell: bool,
+    /// Whether the file itself has set the working directory.
+    has_workdir: bool,
 }
 
 /// A word after expansion.
@@ -56,9 +62,11 @@ impl Known {
         let mut known = match &stage.base {
             Base::Stage(parent) => ends.get(parent).cloned().unwrap_or_default(),
             Base::Image(image) => match (facts.base)(image) {
-                Some(base) => {
-                    Self { env: EnvList::from_config(&base.config.env), ..Self::default() }
-                }
+                Some(base) => Self {
+                    env: EnvList::from_config(&base.config.env),
+                    has_shell: !base.config.shell.is_empty(),
+                    ..Self::default()
+                },
                 None => Self { open: true, ..Self::default() },
             },
             Base::Scratch | Base::Named(_) => Self::default(),
@@ -106,6 +114,7 @@ fn is_used_plainly(text: &str, name: &str) -> bool {
 
 /// Goes through the needed stages in order.
 struct Walk<'a, 'f, 'v> {
+    file: &'a Dockerfile,
     graph: &'a Graph,
     given: BuildArgs,
     facts: Facts<'f>,
@@ -115,6 +124,7 @@ struct Walk<'a, 'f, 'v> {
 
 /// Finds what the facts show.
 pub(super) fn find<'a>(
+    file: &'a Dockerfile,
     graph: &'a Graph,
     build_args: &[(String, String)],
     facts: Facts<'_>,
@@ -122,9 +132,10 @@ pub(super) fn find<'a>(
 ) {
     let mut ends = BTreeMap::new();
     let known = Known::default();
-    let mut walk = Walk { graph, given: BuildArgs::new(build_args), facts, known, found };
+    let mut walk = Walk { file, graph, given: BuildArgs::new(build_args), facts, known, found };
     for index in graph.needed() {
         let stage = &graph.stages[index];
+        walk.base_platform(stage);
         walk.known = Known::at_start(stage, facts, &ends);
         for located in &stage.instructions {
             walk.instruction(located);
@@ -134,20 +145,29 @@ pub(super) fn find<'a>(
 }
 
 impl<'a> Walk<'a, '_, '_> {
+    fn base_platform(&mut self, stage: &StageNode) {
+        let Some(image) = stage.image() else { return };
+        let base = (self.facts.base)(image);
+        let Some(actual) = base.and_then(|base| base.platform.clone()) else { return };
+        let wanted = &image.platform;
+        if (&actual.os, &actual.architecture) == (&wanted.os, &wanted.architecture) {
+            return;
+        }
+        let message = format!(
+            "Base image {} was pulled with platform \"{}\", expected \"{}\" for current build",
+            image.reference,
+            actual.normalised(),
+            wanted.clone().normalised()
+        );
+        let written = &self.file.stages[stage.index];
+        let rule = "InvalidBaseImagePlatform";
+        self.found.push(Found::new(rule, written.base_span, message, &written.comments));
+    }
+
     fn instruction(&mut self, located: &'a Located) {
         match &located.instruction {
             Instruction::Arg(args) => args.iter().for_each(|arg| self.arg(located, arg)),
-            Instruction::Env(pairs) => {
-                let mut set = Vec::new();
-                for (index, (name, value)) in pairs.iter().enumerate() {
-                    let name = self.expand(located, located.word_span(index), name);
-                    let value = self.expand(located, located.word_span(index), value);
-                    set.extend(name.zip(value));
-                }
-                for (name, value) in set {
-                    self.known.set(&name.text, &value.text, name.certain && value.certain);
-                }
-            }
+            Instruction::Env(pairs) => self.env(located, pairs),
             Instruction::Label(pairs) => {
                 for (index, (name, value)) in pairs.iter().enumerate() {
                     self.expand(located, located.word_span(index), name);
@@ -156,23 +176,105 @@ impl<'a> Walk<'a, '_, '_> {
             }
             Instruction::Copy(copy) => self.copy(located, copy, "Copy"),
             Instruction::Add(copy) => self.copy(located, copy, "Add"),
-            Instruction::User(word)
-            | Instruction::Workdir(word)
-            | Instruction::StopSignal(word) => {
+            Instruction::Workdir(word) => self.workdir(located, word),
+            Instruction::User(word) | Instruction::StopSignal(word) => {
                 self.expand(located, located.line_span, word);
             }
-            Instruction::Volume(words) | Instruction::Expose(words) => {
-                for word in words {
-                    self.expand(located, located.line_span, word);
+            Instruction::Volume(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    self.expand(located, located.word_span(index), word);
                 }
             }
+            Instruction::Expose(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    self.expose(located, index, word);
+                }
+            }
+            Instruction::Cmd(command) | Instruction::Entrypoint(command) => {
+                self.signals(located, command);
+            }
+            Instruction::Shell(_) => self.known.has_shell = true,
             Instruction::Run(_)
-            | Instruction::Cmd(_)
-            | Instruction::Entrypoint(_)
-            | Instruction::Shell(_)
             | Instruction::Healthcheck(_)
             | Instruction::OnBuild(_)
             | Instruction::Maintainer(_) => {}
+        }
+    }
+
+    fn env(&mut self, located: &'a Located, pairs: &[(String, String)]) {
+        let mut set = Vec::new();
+        for (index, (name, value)) in pairs.iter().enumerate() {
+            let name = self.expand(located, located.word_span(index), name);
+            let value = self.expand(located, located.word_span(index), value);
+            set.extend(name.zip(value));
+        }
+        for (name, value) in set {
+            self.known.set(&name.text, &value.text, name.certain && value.certain);
+        }
+    }
+
+    fn signals(&mut self, located: &'a Located, command: &Command) {
+        let Command::Shell(text) = command else { return };
+        if self.known.has_shell {
+            return;
+        }
+        let message = format!(
+            "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
+            located.keyword
+        );
+        let found =
+            Found::new("JSONArgsRecommended", located.line_span, message, &located.comments);
+        self.found.push(match json_form(&located.keyword, text) {
+            Some(line) => found.with(|it| it.with_help(format!("write `{line}`"))),
+            None => found,
+        });
+    }
+
+    fn workdir(&mut self, located: &'a Located, path: &str) {
+        let word = self.expand(located, located.line_span, path);
+        // What begins with a variable that is not known may be absolute.
+        let relative = word.filter(|word| word.certain || !path.starts_with(['$', '"', '\'']));
+        let relative = relative.filter(|word| !word.text.starts_with('/'));
+        if let (Some(word), false) = (relative, self.known.has_workdir) {
+            let message = format!(
+                "Relative workdir \"{}\" can have unexpected results if the base image changes",
+                word.text
+            );
+            let (rule, span) = ("WorkdirRelativePath", located.line_span);
+            self.found.push(Found::new(rule, span, message, &located.comments));
+        }
+        self.known.has_workdir = true;
+    }
+
+    fn expose(&mut self, located: &'a Located, index: usize, word: &str) {
+        let span = located.word_span(index);
+        if !self.expand(located, span, word).is_some_and(|word| word.certain) {
+            return;
+        }
+        let escape = self.graph.escape.as_char();
+        // What cannot be expanded is an error of its own, reported by the plan.
+        let ports = expand_words(word, escape, &self.known.env).unwrap_or_default();
+        for port in ports {
+            let (host, container) = port.rsplit_once(':').unwrap_or(("", &port));
+            let protocol = container.split_once('/').map_or("", |(_, protocol)| protocol);
+            if protocol != protocol.to_lowercase() {
+                let message =
+                    format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
+                let found = Found::new("ExposeProtoCasing", span, message, &located.comments);
+                let lower = word.to_lowercase();
+                self.found.push(if word == port {
+                    found.with(|it| it.with_fix("write the protocol in lower case", span, lower))
+                } else {
+                    found
+                });
+            }
+            if !host.is_empty() {
+                let message = format!(
+                    "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
+                );
+                let rule = "ExposeInvalidFormat";
+                self.found.push(Found::new(rule, span, message, &located.comments));
+            }
         }
     }
 
@@ -231,31 +333,57 @@ impl<'a> Walk<'a, '_, '_> {
                 .map(|near| format!(" (did you mean ${near}?)"))
                 .unwrap_or_default();
             let message = format!("Usage of undefined variable '${name}'{near}");
-            self.found.push(Found {
-                rule: "UndefinedVar",
-                span,
-                message,
-                comments: &located.comments,
+            let found = Found::new("UndefinedVar", span, message, &located.comments);
+            let global = self.file.global_args.iter().flat_map(|line| &line.args);
+            let global = global.rev().find(|arg| arg.name == *name);
+            self.found.push(match global {
+                Some(arg) => found.with(|it| {
+                    it.with_related(arg.span, "declared here, for FROM lines alone").with_help(
+                        format!("put `ARG {name}` into the stage to give it the same value there"),
+                    )
+                }),
+                None => found,
             });
         }
     }
 
+    /// What is ignored cannot be copied. Where a `!` may take something below a directory back, only
+    /// what is certain counts; where there is none, the rule speaks as the reference's does.
     fn ignored(&mut self, located: &'a Located, span: Span, source: &str, verb: &str) {
         let Some(ignore) = self.facts.ignore else { return };
-        // A wildcard stands for names that are not known here, a URL for none of the context.
-        if source.contains(['*', '?', '[', '\\', ':', '@']) {
+        // A URL names no file of the context.
+        if source.contains("://") || source.starts_with("git@") {
             return;
         }
         let path = crate::glob::clean(source);
-        let path = path.trim_start_matches('/');
-        if matches!(path, "" | ".") || path.starts_with("..") || !hides(ignore, path) {
-            return;
+        let ignored = if ignore.matcher().has_negations() {
+            let relative = path.trim_start_matches('/');
+            let is_plain = !source.contains(['*', '?', '[', '\\']) && !matches!(relative, "" | ".");
+            is_plain && !relative.starts_with("..") && hides(ignore, relative)
+        } else {
+            ignore.is_excluded(&path)
+        };
+        if ignored {
+            let message =
+                format!("Attempting to {verb} file \"{path}\" that is excluded by .dockerignore");
+            self.found.push(Found::new("CopyIgnoredFile", span, message, &located.comments));
         }
-        let message =
-            format!("Attempting to {verb} file \"{source}\" that is excluded by .dockerignore");
-        let comments = &located.comments;
-        self.found.push(Found { rule: "CopyIgnoredFile", span, message, comments });
     }
+}
+
+/// The JSON form of a command that needs no shell: plain words and nothing else.
+fn json_form(keyword: &str, text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let program = words.first()?;
+    let is_word = |word: &&str| word.chars().all(is_plain);
+    // An assignment and a builtin need a shell.
+    let needs_shell = program.contains('=') || ["exec", "cd", ".", "source"].contains(program);
+    if needs_shell || !words.iter().all(is_word) {
+        return None;
+    }
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    Some(format!("{keyword} [{}]", quoted.join(", ")))
 }
 
 /// Whether neither the path nor anything below it is left.

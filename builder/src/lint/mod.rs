@@ -5,21 +5,26 @@
 //! [`check_facts`] from what is known of base images and the ignore file. [`OWN_RULES`] are ours; they
 //! speak only when asked for, by [`check_own`]. All go through the same [`Config`].
 //!
+//! Messages are the reference's, to the letter: scripts look for them. Where they stand, what else
+//! explains them and how they are repaired is ours.
+//!
 //! A rule is switched off by `# check=skip=Name,…` at the top of the file, or for one instruction by
 //! the same comment directly above it. `# check=error=true` turns what remains into a failure.
 
+mod context;
 mod facts;
 mod own;
 mod rules;
-mod shell;
+
 #[cfg(test)]
 mod tests;
 
-use crate::diagnostic::{Diagnostic, code};
+use crate::diagnostic::{Diagnostic, Severity, code};
 use crate::graph::Graph;
 use crate::instruction::{Ast, Comment, Dockerfile};
 use crate::source::Span;
 use crate::suggest;
+pub use context::{ContextFacts, ContextPart};
 pub use facts::Facts;
 
 /// A rule.
@@ -68,7 +73,7 @@ pub const RULES: [Rule; 22] = [
 ];
 
 /// Our own rules, for `lap check` alone.
-pub const OWN_RULES: [Rule; 7] = [
+pub const OWN_RULES: [Rule; 10] = [
     rule("AptGetWithoutUpdate", "packages should be installed from lists of the same RUN"),
     rule("AptListsNotRemoved", "package lists should not stay in a layer"),
     rule("UnpinnedBase", "a base image should be named with a tag or digest"),
@@ -76,6 +81,9 @@ pub const OWN_RULES: [Rule; 7] = [
     rule("ShellFormEntrypointWithCmd", "a shell-form ENTRYPOINT ignores CMD"),
     rule("CopyBeforeInstall", "copying everything before an install repeats it at each change"),
     rule("SecretInHistory", "tokens and keys written out stay in the image"),
+    rule("LargeContextWithoutIgnoreFile", "what no build needs should be kept out of the context"),
+    rule("RemovedInLaterLayer", "what a later layer removes still lies in the earlier one"),
+    rule("MisspelledStage", "an image is named almost like a stage of the file"),
 ];
 
 /// Every rule there is.
@@ -109,9 +117,10 @@ impl Config {
             let names = || value.split(',').map(|name| name.trim().to_owned());
             match (key.trim(), value.trim()) {
                 ("skip", "all") => config.skip_all = true,
-                ("skip", _) => config.skip.extend(names()),
+                // As in the reference, a key that is given again replaces what it was given first.
+                ("skip", _) => config.skip = names().collect(),
                 ("experimental", "all") => config.experimental_all = true,
-                ("experimental", _) => config.experimental.extend(names()),
+                ("experimental", _) => config.experimental = names().collect(),
                 ("error", "1" | "t" | "T" | "true" | "TRUE" | "True") => config.error = true,
                 ("error", "0" | "f" | "F" | "false" | "FALSE" | "False") => config.error = false,
                 ("error", _) => return Err(format!("failed to parse check option \"{option}\"")),
@@ -143,18 +152,19 @@ impl Config {
         (config, problems)
     }
 
-    /// Whether a rule counts for an instruction with these comments above it.
+    /// Whether a rule counts for an instruction with these comments above it. An experimental rule
+    /// is asked for and cannot be skipped, any other is there until it is skipped.
     #[must_use]
     pub fn counts(&self, name: &str, comments: &[Comment]) -> bool {
-        let skipped =
-            |config: &Self| config.skip_all || config.skip.iter().any(|skip| skip == name);
-        let experimental = RULES.iter().any(|rule| rule.name == name && rule.experimental);
-        let asked_for =
-            self.experimental_all || self.experimental.iter().any(|asked| asked == name);
-        if skipped(self) || (experimental && !asked_for) {
-            return false;
+        let any = |says: &dyn Fn(&Self) -> bool| {
+            says(self) || comments.iter().filter_map(above).any(|config| says(&config))
+        };
+        if RULES.iter().any(|rule| rule.name == name && rule.experimental) {
+            return any(&|config| {
+                config.experimental_all || config.experimental.iter().any(|asked| asked == name)
+            });
         }
-        !comments.iter().any(|comment| above(comment).is_some_and(|config| skipped(&config)))
+        !any(&|config| config.skip_all || config.skip.iter().any(|skip| skip == name))
     }
 }
 
@@ -164,10 +174,15 @@ fn above(comment: &Comment) -> Option<Config> {
     name.trim().eq_ignore_ascii_case("check").then(|| Config::parse(value).ok()).flatten()
 }
 
+/// Whether a diagnostic is a rule's, as opposed to an error of the front end.
+#[must_use]
+pub fn is_rule(code: &str) -> bool {
+    all_rules().any(|rule| rule.name == code)
+}
+
 /// The message of a build that `error=true` makes fail, if anything was found.
 #[must_use]
 pub fn failure(found: &[Diagnostic]) -> Option<String> {
-    let is_rule = |code: &str| all_rules().any(|rule| rule.name == code);
     let mut names: Vec<&str> =
         found.iter().map(|found| found.code).filter(|code| is_rule(code)).collect();
     names.sort_unstable();
@@ -175,12 +190,28 @@ pub fn failure(found: &[Diagnostic]) -> Option<String> {
     (!names.is_empty()).then(|| format!("lint violation found for rules: {}", names.join(", ")))
 }
 
-/// A finding of a rule, if the rule counts there.
+/// With `error=true`, what remains is an error.
+pub fn raise(found: &mut [Diagnostic], config: &Config) {
+    for diagnostic in found.iter_mut().filter(|found| config.error && is_rule(found.code)) {
+        diagnostic.severity = Severity::Error;
+    }
+}
+
+/// A finding of a rule, if the rule counts where these comments stand.
 pub(crate) struct Found<'a> {
-    pub(crate) rule: &'static str,
-    pub(crate) span: Span,
-    pub(crate) message: String,
-    pub(crate) comments: &'a [Comment],
+    diagnostic: Diagnostic,
+    comments: &'a [Comment],
+}
+
+impl<'a> Found<'a> {
+    fn new(rule: &'static str, span: Span, message: String, comments: &'a [Comment]) -> Self {
+        Self { diagnostic: Diagnostic::warning(rule, span, message), comments }
+    }
+
+    /// The same finding with more in its diagnostic.
+    fn with(self, more: impl FnOnce(Diagnostic) -> Diagnostic) -> Self {
+        Self { diagnostic: more(self.diagnostic), ..self }
+    }
 }
 
 /// Finds what needs no more than the text. `reached` says which stages are built; the rules that
@@ -193,8 +224,8 @@ pub fn check(
     reached: &dyn Fn(usize) -> bool,
 ) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    rules::lines(ast, &mut found);
-    rules::stages(file, &mut found);
+    rules::lines(ast, reached, &mut found);
+    rules::stages(ast, file, &mut found);
     rules::instructions(file, reached, &mut found);
     counted(found, config)
 }
@@ -202,21 +233,27 @@ pub fn check(
 /// Finds what needs to be known of base images and the ignore file, in the stages that are built.
 #[must_use]
 pub fn check_facts(
+    file: &Dockerfile,
     graph: &Graph,
     build_args: &[(String, String)],
     config: &Config,
     facts: Facts<'_>,
 ) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    facts::find(graph, build_args, facts, &mut found);
+    facts::find(file, graph, build_args, facts, &mut found);
     counted(found, config)
 }
 
 /// Finds what [`OWN_RULES`] speak of, in the stages that are built.
 #[must_use]
-pub fn check_own(file: &Dockerfile, graph: &Graph, config: &Config) -> Vec<Diagnostic> {
+pub fn check_own(
+    file: &Dockerfile,
+    graph: &Graph,
+    config: &Config,
+    facts: Facts<'_>,
+) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    own::find(file, graph, &mut found);
+    own::find(file, graph, facts, &mut found);
     counted(found, config)
 }
 
@@ -224,8 +261,8 @@ pub fn check_own(file: &Dockerfile, graph: &Graph, config: &Config) -> Vec<Diagn
 fn counted(found: Vec<Found<'_>>, config: &Config) -> Vec<Diagnostic> {
     let mut diagnostics: Vec<Diagnostic> = found
         .into_iter()
-        .filter(|found| config.counts(found.rule, found.comments))
-        .map(|found| Diagnostic::warning(found.rule, found.span, found.message))
+        .filter(|found| config.counts(found.diagnostic.code, found.comments))
+        .map(|found| found.diagnostic)
         .collect();
     crate::diagnostic::tidy(&mut diagnostics);
     diagnostics

@@ -3,10 +3,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Found;
+use crate::diagnostic::{Edit, Fix};
 use crate::expand::{NoScope, expand};
-use crate::instruction::{Ast, Command, Dockerfile, Instruction, Located, Stage};
-use crate::syntax::Node;
+use crate::instruction::{Ast, Dockerfile, Instruction, Located, Stage};
+use crate::source::Span;
+use crate::suggest;
 use crate::syntax::word::{blank_words, quoted_words};
+use crate::syntax::{ItemKind, Node};
+use lapstrake_layerstore::oci::Platform;
+use lapstrake_layerstore::reference::Reference;
 
 /// Arguments that are set in FROM without being declared.
 const PLATFORM_ARGS: [&str; 11] = [
@@ -23,6 +28,9 @@ const PLATFORM_ARGS: [&str; 11] = [
     "TARGETSTAGE",
 ];
 
+/// The platform that is asked for when nobody says another one.
+const TARGET_PLATFORM: &str = "TARGETPLATFORM";
+
 /// Parts of a name that speak of a secret.
 const SECRET_PARTS: [&str; 10] = [
     "apikey",
@@ -37,53 +45,36 @@ const SECRET_PARTS: [&str; 10] = [
     "token",
 ];
 
+/// Parts of a name that say that the value is none: a public key, a file's name, a version.
+const HARMLESS_PARTS: [&str; 3] = ["public", "file", "version"];
+
 /// Names that the reference reserves.
 const RESERVED_STAGES: [&str; 2] = ["context", "scratch"];
 
 /// Rules about lines: casing, continuations, the old form of ENV and LABEL.
-pub(super) fn lines<'a>(ast: &'a Ast, found: &mut Vec<Found<'a>>) {
-    let lower = ast.nodes().filter(|node| is_lower(&node.keyword)).count();
-    let upper = ast.nodes().filter(|node| is_upper(&node.keyword)).count();
-    let mut in_stage = false;
-    for node in ast.nodes() {
-        let mut push = |rule, message| {
-            let span = node.keyword_span;
-            found.push(Found { rule, span, message, comments: &node.comments });
+pub(super) fn lines<'a>(ast: &'a Ast, reached: &dyn Fn(usize) -> bool, found: &mut Vec<Found<'a>>) {
+    let is_from = |node: &Node| node.keyword.eq_ignore_ascii_case("from");
+    let in_stages = || ast.nodes().skip_while(|node| !is_from(node));
+    let lower = in_stages().filter(|node| is_lower(&node.keyword)).count();
+    let upper =
+        in_stages().filter(|node| is_upper(&node.keyword) && !is_lower(&node.keyword)).count();
+    let mut stages = 0;
+    let mut after_blank = false;
+    for item in &ast.items {
+        let ItemKind::Instruction(node) = &item.kind else {
+            after_blank = matches!(item.kind, ItemKind::Blank);
+            continue;
         };
-        in_stage |= node.keyword.eq_ignore_ascii_case("from");
-        if !node.blank_continuations.is_empty() {
-            push("NoEmptyContinuation", format!("Empty continuation line in {}", node.keyword));
+        stages += usize::from(is_from(node));
+        found.extend(empty_continuation(node));
+        found.extend(maintainer(node));
+        found.extend(definition_description(node).filter(|_| !after_blank));
+        if let Some(stage) = stages.checked_sub(1) {
+            found.extend(keyword_casing(node, lower > upper));
+            found.extend(from_as_casing(node));
+            found.extend(legacy_pair(node).filter(|_| reached(stage)));
         }
-        let (good, casing) = if lower > upper {
-            (is_lower(&node.keyword), "lowercase")
-        } else {
-            (is_upper(&node.keyword), "uppercase")
-        };
-        if in_stage && !good {
-            push(
-                "ConsistentInstructionCasing",
-                format!(
-                    "Command '{}' should match the case of the command majority ({casing})",
-                    node.keyword
-                ),
-            );
-        }
-        if node.keyword.eq_ignore_ascii_case("maintainer") {
-            let message = "Maintainer instruction is deprecated in favor of using label";
-            push("MaintainerDeprecated", message.to_owned());
-        }
-        if is_legacy_pair(node) {
-            let keyword = node.keyword.to_uppercase();
-            push(
-                "LegacyKeyValueFormat",
-                format!(
-                    "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
-                ),
-            );
-        }
-        if let Some(message) = from_as_casing(node) {
-            push("FromAsCasing", message);
-        }
+        after_blank = false;
     }
 }
 
@@ -95,14 +86,71 @@ fn is_upper(word: &str) -> bool {
     word.to_uppercase() == word
 }
 
-fn is_legacy_pair(node: &Node) -> bool {
-    ["env", "label"].iter().any(|name| node.keyword.eq_ignore_ascii_case(name))
-        && quoted_words(node.rest(), node.escape)
-            .first()
-            .is_some_and(|word| !word.text.contains('='))
+fn empty_continuation(node: &Node) -> Option<Found<'_>> {
+    let first = *node.blank_continuations.first()?;
+    let message = "Empty continuation line".to_owned();
+    let remove = |span: &Span| Edit { span: *span, text: String::new() };
+    let edits = node.blank_continuations.iter().map(remove).collect();
+    let found = Found::new("NoEmptyContinuation", first, message, &node.comments);
+    Some(found.with(|mut diagnostic| {
+        diagnostic.fix = Some(Fix { summary: "remove the blank line", edits });
+        diagnostic.with_related(node.keyword_span, "in this instruction")
+    }))
 }
 
-fn from_as_casing(node: &Node) -> Option<String> {
+fn maintainer(node: &Node) -> Option<Found<'_>> {
+    let message = "Maintainer instruction is deprecated in favor of using label".to_owned();
+    let found = Found::new("MaintainerDeprecated", node.keyword_span, message, &node.comments);
+    node.keyword.eq_ignore_ascii_case("maintainer").then_some(found).map(|found| {
+        found.with(|it| it.with_help("LABEL org.opencontainers.image.authors=\"…\" says the same"))
+    })
+}
+
+fn keyword_casing(node: &Node, wants_lower: bool) -> Option<Found<'_>> {
+    let (good, wanted, casing) = if wants_lower {
+        (is_lower(&node.keyword), node.keyword.to_lowercase(), "lowercase")
+    } else {
+        (is_upper(&node.keyword), node.keyword.to_uppercase(), "uppercase")
+    };
+    let message = format!(
+        "Command '{}' should match the case of the command majority ({casing})",
+        node.keyword
+    );
+    let span = node.keyword_span;
+    let found = Found::new("ConsistentInstructionCasing", span, message, &node.comments);
+    (!good).then(|| found.with(|it| it.with_fix("write the keyword as the others", span, wanted)))
+}
+
+fn legacy_pair(node: &Node) -> Option<Found<'_>> {
+    let is_pair = ["env", "label"].iter().any(|name| node.keyword.eq_ignore_ascii_case(name));
+    let words = quoted_words(node.rest(), node.escape);
+    let first = words.first().filter(|word| is_pair && !word.text.contains('='))?;
+    let keyword = &node.keyword;
+    let message = format!(
+        "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+    );
+    let span = node.rest_span();
+    let found = Found::new("LegacyKeyValueFormat", span, message, &node.comments);
+    let Some(pair) = equal_pair(node, &first.text) else { return Some(found) };
+    Some(found.with(|it| it.with_fix("join name and value with `=`", span, pair)))
+}
+
+/// `name=value` in place of `name value`, if it certainly means the same: there is nothing in the
+/// value that quotes would change, and the pair stands on one line.
+fn equal_pair(node: &Node, name: &str) -> Option<String> {
+    let rest = node.rest();
+    let value = rest.strip_prefix(name)?.trim_start();
+    let special = ['"', '\'', '\\', '`', '{', '\n'];
+    if value.is_empty() || rest.contains(special) || node.rest_span().len() != rest.len() {
+        return None;
+    }
+    if value.contains(char::is_whitespace) {
+        return Some(format!("{name}=\"{value}\""));
+    }
+    Some(format!("{name}={value}"))
+}
+
+fn from_as_casing(node: &Node) -> Option<Found<'_>> {
     let words = Some(blank_words(node.rest())).filter(|words| words.len() == 3)?;
     let (from, as_word) = (&node.keyword, &words[1].text);
     // A keyword of mixed casing has a finding of its own.
@@ -110,61 +158,121 @@ fn from_as_casing(node: &Node) -> Option<String> {
         return None;
     }
     let same = (is_lower(from) && is_lower(as_word)) || (is_upper(from) && is_upper(as_word));
-    (!same).then(|| format!("'{as_word}' and '{from}' keywords' casing do not match"))
+    let wanted = if is_lower(from) { as_word.to_lowercase() } else { as_word.to_uppercase() };
+    let span = node.span_in_rest(words[1].range.clone());
+    let message = format!("'{as_word}' and '{from}' keywords' casing do not match");
+    let found = Found::new("FromAsCasing", span, message, &node.comments);
+    (!same).then(|| found.with(|it| it.with_fix("write it as FROM is written", span, wanted)))
+}
+
+/// The last comment above a named stage or an ARG is its description, unless an empty comment or a
+/// blank line parts the two.
+fn definition_description(node: &Node) -> Option<Found<'_>> {
+    let is = |name: &str| node.keyword.eq_ignore_ascii_case(name);
+    let (instruction, names) = if is("from") {
+        let words = Some(blank_words(node.rest())).filter(|words| words.len() == 3)?;
+        ("FROM", vec![words[2].text.to_lowercase()])
+    } else if is("arg") {
+        let words = quoted_words(node.rest(), node.escape);
+        let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+        ("ARG", words.iter().map(|word| name(&word.text)).collect())
+    } else {
+        return None;
+    };
+    let comment = node.comments.last().filter(|comment| !comment.text.is_empty())?;
+    let first = comment.text.split(' ').next().unwrap_or_default();
+    if names.iter().any(|name| name == first) {
+        return None;
+    }
+    let example = match names.as_slice() {
+        [] => return None,
+        [only] => only.as_str(),
+        _ => "<arg_key>",
+    };
+    let message =
+        format!("Comment for {instruction} should follow the format: `# {example} <description>`");
+    let rule = "InvalidDefinitionDescription";
+    Some(Found::new(rule, comment.span, message, &node.comments).with(|it| {
+        it.with_related(node.line_span(), "it is taken for the description of this")
+            .with_help("a blank line below the comment keeps it a plain comment")
+    }))
 }
 
 /// Rules about FROM lines.
-pub(super) fn stages<'a>(file: &'a Dockerfile, found: &mut Vec<Found<'a>>) {
+pub(super) fn stages<'a>(ast: &'a Ast, file: &'a Dockerfile, found: &mut Vec<Found<'a>>) {
     let globals = Globals::of(file);
-    let mut names = HashSet::new();
-    for stage in &file.stages {
-        let mut push = |rule, span, message| {
-            found.push(Found { rule, span, message, comments: &stage.comments });
-        };
+    let mut names: HashMap<&str, Span> = HashMap::new();
+    let from_lines = ast.nodes().filter(|node| node.keyword.eq_ignore_ascii_case("from"));
+    for (stage, node) in file.stages.iter().zip(from_lines) {
+        let new = |rule, span, message| Found::new(rule, span, message, &stage.comments);
         if let (Some(name), Some(written)) = (&stage.name, &stage.name_written) {
             let span = stage.name_span.unwrap_or(stage.span);
             if name != written {
                 let message = format!("Stage name '{written}' should be lowercase");
-                push("StageNameCasing", span, message);
+                let found_here = new("StageNameCasing", span, message);
+                found
+                    .push(found_here.with(|it| {
+                        it.with_fix("write the name in lower case", span, name.clone())
+                    }));
             }
             if RESERVED_STAGES.contains(&name.as_str()) {
-                push(
-                    "ReservedStageName",
-                    span,
-                    format!("Stage name should not use the same name as reserved stage \"{name}\""),
+                let message =
+                    format!("Stage name should not use the same name as reserved stage \"{name}\"");
+                found.push(new("ReservedStageName", span, message));
+            }
+            if let Some(first) = names.get(name.as_str()) {
+                let message =
+                    format!("Duplicate stage name \"{name}\", stage names should be unique");
+                found.push(
+                    new("DuplicateStageName", span, message)
+                        .with(|it| it.with_related(*first, "first defined here")),
                 );
             }
-            if !names.insert(name.as_str()) {
-                push(
-                    "DuplicateStageName",
-                    span,
-                    format!("Duplicate stage name \"{name}\", stage names should be unique"),
-                );
-            }
+            names.entry(name).or_insert(span);
         }
-        platform_flag(stage, &mut |rule, message| push(rule, stage.span, message));
-        globals.check(stage, &mut |rule, message| push(rule, stage.base_span, message));
+        found.extend(platform_flag(stage, node, &globals));
+        globals.check(stage, node, found);
     }
 }
 
-fn platform_flag(stage: &Stage, push: &mut dyn FnMut(&'static str, String)) {
-    let Some(platform) = &stage.platform else { return };
-    if matches!(platform.as_str(), "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
-        push(
-            "RedundantTargetPlatform",
-            format!(
-                "Setting platform to predefined {platform} in FROM is redundant as this is the default behavior"
-            ),
-        );
+/// Where a FROM line's `--platform` stands.
+fn platform_span(node: &Node) -> Span {
+    let flag = node.flags.iter().find(|flag| flag.text.starts_with("--platform="));
+    flag.map_or(node.line_span(), |flag| flag.span)
+}
+
+fn platform_flag<'a>(stage: &'a Stage, node: &'a Node, globals: &Globals<'_>) -> Option<Found<'a>> {
+    let platform = stage.platform.as_ref()?;
+    let span = platform_span(node);
+    let expanded = expand(platform, globals.escape, &globals.defaults).ok()?;
+    if expanded.reads.is_empty() {
+        return constant_platform(stage, span, &expanded.text);
     }
-    // A stage named for its platform means what it says.
-    let named = |name: &String| platform.split('/').any(|part| name.contains(part));
-    if !platform.contains('$') && !stage.name.as_ref().is_some_and(named) {
-        push(
-            "FromPlatformFlagConstDisallowed",
-            format!("FROM --platform flag should not use constant value \"{platform}\""),
-        );
+    let target = globals.defaults.get(TARGET_PLATFORM)?;
+    if expanded.reads != [TARGET_PLATFORM] || !expanded.unset.is_empty() || expanded.text != *target
+    {
+        return None;
     }
+    let message = format!(
+        "Setting platform to predefined {platform} in FROM is redundant as this is the default behavior"
+    );
+    let found = Found::new("RedundantTargetPlatform", span, message, &stage.comments);
+    // An ARG of that name may stand for another platform than the default.
+    if globals.redefines_target {
+        return Some(found);
+    }
+    let with_blank = Span::new(span.start, stage.base_span.start.max(span.end));
+    let alone = node.flags.len() == 1 && !with_blank.is_empty();
+    Some(if alone { found.with(|it| it.with_fix("leave it out", with_blank, "")) } else { found })
+}
+
+fn constant_platform<'a>(stage: &'a Stage, span: Span, text: &str) -> Option<Found<'a>> {
+    let parsed: Platform = text.parse().ok()?;
+    // A stage that is named for its platform means what it says.
+    let named = |name: &String| name.contains(&parsed.os) || name.contains(&parsed.architecture);
+    let message = format!("FROM --platform flag should not use constant value \"{text}\"");
+    let found = Found::new("FromPlatformFlagConstDisallowed", span, message, &stage.comments);
+    (!stage.name.as_ref().is_some_and(named)).then_some(found)
 }
 
 /// What FROM lines can refer to.
@@ -173,6 +281,7 @@ struct Globals<'a> {
     declared: HashSet<&'a str>,
     /// The values if no argument is given from outside.
     defaults: BTreeMap<String, String>,
+    redefines_target: bool,
 }
 
 impl<'a> Globals<'a> {
@@ -188,34 +297,44 @@ impl<'a> Globals<'a> {
                 arg.default.as_ref().and_then(|text| expand(text, escape, &defaults).ok());
             defaults.extend(default.map(|default| (arg.name.clone(), default.text)));
         }
-        Self { escape, declared, defaults }
+        let redefines_target = args().any(|arg| arg.name == TARGET_PLATFORM);
+        Self { escape, declared, defaults, redefines_target }
     }
 
-    fn check(&self, stage: &Stage, push: &mut dyn FnMut(&'static str, String)) {
+    fn check<'s>(&self, stage: &'s Stage, node: &'s Node, found: &mut Vec<Found<'s>>) {
         let platform = stage.platform.as_deref().unwrap_or_default();
-        for word in [stage.base.as_str(), platform] {
+        for (word, span) in
+            [(stage.base.as_str(), stage.base_span), (platform, platform_span(node))]
+        {
             let Ok(expanded) = expand(word, self.escape, &NoScope) else { continue };
-            for name in expanded.reads.iter().filter(|name| !self.declared.contains(name.as_str()))
-            {
-                push("UndefinedArgInFrom", format!("FROM argument '{name}' is not declared"));
+            let unknown =
+                expanded.reads.iter().filter(|name| !self.declared.contains(name.as_str()));
+            for name in unknown {
+                found.push(self.undeclared(stage, name, span));
             }
         }
         let base = expand(&stage.base, self.escape, &self.defaults);
+        let is_no_image = |text: &str| Reference::parse(text).is_err();
         if stage.base.contains('$') && base.is_ok_and(|base| is_no_image(&base.text)) {
-            push(
-                "InvalidDefaultArgInFrom",
-                format!(
-                    "Default value for ARG {} results in empty or invalid base image name",
-                    stage.base
-                ),
+            let message = format!(
+                "Default value for ARG {} results in empty or invalid base image name",
+                stage.base
             );
+            let rule = "InvalidDefaultArgInFrom";
+            found.push(Found::new(rule, stage.base_span, message, &stage.comments));
         }
     }
-}
 
-/// Whether a text certainly names no image: a part of the name is missing.
-fn is_no_image(text: &str) -> bool {
-    text.is_empty() || text.starts_with([':', '@', '/']) || text.ends_with([':', '@', '/'])
+    fn undeclared<'s>(&self, stage: &'s Stage, name: &str, span: Span) -> Found<'s> {
+        let mut declared: Vec<&str> = self.declared.iter().copied().collect();
+        declared.sort_unstable();
+        let near = suggest::nearest(name, declared)
+            .map(|near| format!(" (did you mean {near}?)"))
+            .unwrap_or_default();
+        let message = format!("FROM argument '{name}' is not declared{near}");
+        Found::new("UndefinedArgInFrom", span, message, &stage.comments)
+            .with(|it| it.with_help(format!("put `ARG {name}` before the first FROM")))
+    }
 }
 
 /// Rules about the instructions of the stages that are built.
@@ -224,73 +343,22 @@ pub(super) fn instructions<'a>(
     reached: &dyn Fn(usize) -> bool,
     found: &mut Vec<Found<'a>>,
 ) {
-    // What a stage hands on to those that begin from it.
-    let mut has_shell = vec![false; file.stages.len()];
-    let mut has_workdir = vec![false; file.stages.len()];
-    let mut by_name: HashMap<&str, usize> = HashMap::new();
-    for stage in &file.stages {
-        let parent = by_name.get(stage.base.as_str()).copied();
-        has_shell[stage.index] = parent.is_some_and(|parent| has_shell[parent]);
-        has_workdir[stage.index] = parent.is_some_and(|parent| has_workdir[parent]);
+    for stage in file.stages.iter().filter(|stage| reached(stage.index)) {
         let mut seen: Vec<&Located> = Vec::new();
         for located in &stage.instructions {
-            let mut push = |rule, at: &'a Located, message| {
-                let span = at.line_span;
-                if reached(stage.index) {
-                    found.push(Found { rule, span, message, comments: &at.comments });
-                }
-            };
-            match &located.instruction {
-                Instruction::Shell(_) => has_shell[stage.index] = true,
-                Instruction::Cmd(Command::Shell(_))
-                | Instruction::Entrypoint(Command::Shell(_))
-                    if !has_shell[stage.index] =>
-                {
-                    push(
-                        "JSONArgsRecommended",
-                        located,
-                        format!(
-                            "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
-                            located.instruction.name()
-                        ),
-                    );
-                }
-                Instruction::Workdir(path) => {
-                    if !has_workdir[stage.index] && is_relative(path, file) {
-                        push(
-                            "WorkdirRelativePath",
-                            located,
-                            format!(
-                                "Relative workdir \"{path}\" can have unexpected results if the base image changes"
-                            ),
-                        );
-                    }
-                    has_workdir[stage.index] = true;
-                }
-                _ => {}
-            }
-            for (rule, message) in words(located) {
-                push(rule, located, message);
-            }
-            if let Some(before) = used_before(located, &mut seen) {
-                push(
-                    "MultipleInstructionsDisallowed",
-                    before,
-                    format!(
-                        "Multiple {} instructions should not be used in the same stage because only the last one will be used",
-                        located.instruction.name()
-                    ),
-                );
-            }
+            found.extend(secrets(located));
+            let Some(before) = used_before(located, &mut seen) else { continue };
+            let message = format!(
+                "Multiple {} instructions should not be used in the same stage because only the last one will be used",
+                located.keyword
+            );
+            let rule = "MultipleInstructionsDisallowed";
+            found.push(
+                Found::new(rule, before.line_span, message, &before.comments)
+                    .with(|it| it.with_related(located.line_span, "this one takes its place")),
+            );
         }
-        by_name.extend(stage.name.as_deref().map(|name| (name, stage.index)));
     }
-}
-
-/// Whether a path is certainly relative: one that begins with a variable may be either.
-fn is_relative(path: &str, file: &Dockerfile) -> bool {
-    let plain = path.trim_start_matches(['"', '\'']);
-    !plain.starts_with(['/', '$', file.directives.escape.as_char()])
 }
 
 /// The earlier one of two instructions of which only the last counts.
@@ -305,43 +373,34 @@ fn used_before<'a>(located: &'a Located, seen: &mut Vec<&'a Located>) -> Option<
     before
 }
 
-/// Rules about the words of one instruction.
-fn words(located: &Located) -> Vec<(&'static str, String)> {
-    let secret = |instruction: &str, name: &str| {
+fn secrets(located: &Located) -> Vec<Found<'_>> {
+    let secret = |instruction: &str, name: &str, span: Span| {
         let message = format!(
             "Do not use ARG or ENV instructions for sensitive data ({instruction} \"{name}\")"
         );
-        names_secret(name).then_some(("SecretsUsedInArgOrEnv", message))
+        let found = Found::new("SecretsUsedInArgOrEnv", span, message, &located.comments);
+        names_secret(name).then(|| {
+            found.with(|it| {
+                it.with_help("give it to the step that needs it: RUN --mount=type=secret")
+            })
+        })
     };
     match &located.instruction {
-        Instruction::Arg(args) => args.iter().filter_map(|arg| secret("ARG", &arg.name)).collect(),
-        Instruction::Env(pairs) => {
-            pairs.iter().filter_map(|(name, _)| secret("ENV", name)).collect()
+        Instruction::Arg(args) => {
+            args.iter().filter_map(|arg| secret("ARG", &arg.name, arg.span)).collect()
         }
-        Instruction::Expose(words) => words.iter().filter_map(|word| expose_word(word)).collect(),
+        Instruction::Env(pairs) => {
+            let named = pairs.iter().enumerate();
+            named.filter_map(|(at, (name, _))| secret("ENV", name, located.word_span(at))).collect()
+        }
         _ => Vec::new(),
     }
 }
 
-fn expose_word(word: &str) -> Option<(&'static str, String)> {
-    if word.contains(':') && !word.contains('$') {
-        let message = format!(
-            "EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'"
-        );
-        return Some(("ExposeInvalidFormat", message));
-    }
-    let (_, protocol) = word.split_once('/')?;
-    let upper = !protocol.contains('$') && !is_lower(protocol);
-    upper.then(|| {
-        let message =
-            format!("Defined protocol '{word}' in EXPOSE instruction should be lowercase");
-        ("ExposeProtoCasing", message)
-    })
-}
-
-/// Whether a part of the name, cut at `_`, speaks of a secret, and none says that it is public.
+/// Whether a part of the name, cut at `_`, speaks of a secret, and none says that it is none.
 fn names_secret(name: &str) -> bool {
     let lower = name.to_lowercase();
     let mut parts = lower.split('_');
-    parts.clone().all(|part| part != "public") && parts.any(|part| SECRET_PARTS.contains(&part))
+    parts.clone().all(|part| !HARMLESS_PARTS.contains(&part))
+        && parts.any(|part| SECRET_PARTS.contains(&part))
 }

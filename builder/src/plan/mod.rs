@@ -32,6 +32,8 @@ pub struct BaseFacts {
     pub history: Vec<History>,
     /// Its author.
     pub author: String,
+    /// What it runs on, if that is known.
+    pub platform: Option<Platform>,
 }
 
 /// One planned stage.

@@ -2,7 +2,7 @@
 
 use lapstrake_builder::event::{Event, Observer};
 use lapstrake_builder::exec::{BuildDeps, BuildOutcome};
-use lapstrake_builder::options::{ContextSource, NetworkMode};
+use lapstrake_builder::options::ContextSource;
 use lapstrake_builder::{BuildError, BuildOptions, build};
 use lapstrake_layerstore::layers::OverlayXattr;
 use lapstrake_layerstore::oci::Platform;
@@ -10,7 +10,6 @@ use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, SourceError};
 use lapstrake_layerstore::store::{ImageRecord, Lease, OpenOptions, OwnerMap, Store};
 use lapstrake_runner::{Cancel, Exit, RunError, Runner, Spec, Stream};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -52,34 +51,13 @@ impl Bench {
     }
 
     pub(crate) fn options(&self, dockerfile: &str) -> BuildOptions {
+        let context = ContextSource::Directory(self.home.path().join("ctx"));
+        let platform = "linux/amd64".parse::<Platform>().unwrap();
         BuildOptions {
-            dockerfile: dockerfile.as_bytes().to_vec(),
-            dockerfile_name: "Dockerfile".into(),
-            context: ContextSource::Directory(self.home.path().join("ctx")),
-            ignore_file: None,
-            named_contexts: BTreeMap::new(),
-            build_args: Vec::new(),
-            labels: Vec::new(),
-            target: None,
-            platform: "linux/amd64".parse::<Platform>().unwrap(),
-            build_platform: "linux/amd64".parse::<Platform>().unwrap(),
-            no_cache: false,
-            no_cache_filter: Vec::new(),
-            pull: false,
-            secrets: BTreeMap::new(),
-            ssh: BTreeMap::new(),
-            network: NetworkMode::Default,
-            allow_host_network: false,
-            allow_insecure: false,
-            extra_hosts: Vec::new(),
-            ulimits: Vec::new(),
-            shm_size_bytes: 64 << 20,
-            resolv_conf: Vec::new(),
-            epoch: None,
             // Far ahead, so that no file of the test counts as just changed.
             now: 4_000_000_000,
             jobs: 4,
-            compression: None,
+            ..BuildOptions::new(dockerfile, "Dockerfile", context, platform)
         }
     }
 

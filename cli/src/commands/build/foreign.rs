@@ -1,12 +1,17 @@
 //! Flags that docker has and `lap` does not: each is answered, none is ignored.
 
 use super::args::ForeignArgs;
+use crate::commands::check::CheckFormat;
 use crate::error::CommandError;
 
 impl ForeignArgs {
-    /// Whether the Dockerfile is to be checked, not built.
-    pub(super) fn wants_check(&self) -> bool {
-        self.check || self.call.as_deref() == Some("check")
+    /// Whether the Dockerfile is to be checked, not built, and how the findings are shown.
+    pub(super) fn wants_check(&self) -> Option<CheckFormat> {
+        match self.call.as_deref() {
+            Some("check,format=json" | "lint,format=json") => Some(CheckFormat::Json),
+            Some("check" | "check,format=text" | "lint") => Some(CheckFormat::Text),
+            _ => self.check.then_some(CheckFormat::Text),
+        }
     }
 }
 
@@ -36,9 +41,10 @@ pub(super) fn check(args: &ForeignArgs) -> Result<(), CommandError> {
         ),
         (args.squash, "--squash", "layers are kept as the Dockerfile makes them"),
         (
-            args.call.as_deref().is_some_and(|call| !matches!(call, "build" | "check")),
+            args.call.as_deref().is_some_and(|call| call != "build")
+                && args.wants_check().is_none(),
             "--call",
-            "there is `build` and `check`",
+            "there are `build`, `check` and `check,format=json`",
         ),
         (
             args.memory.is_some(),

@@ -23,6 +23,8 @@ const SECRET_BYTES_MAX: u64 = 500 << 10;
 pub(crate) struct Inputs {
     pub(crate) dockerfile: Vec<u8>,
     pub(crate) name: String,
+    /// The file, if it is one.
+    pub(crate) path: Option<PathBuf>,
     pub(crate) context: ContextSource,
     pub(crate) ignore_file: Option<(String, Vec<u8>)>,
 }
@@ -53,7 +55,8 @@ pub(crate) fn read(context: &str, file: Option<&Path>) -> Result<Inputs, Command
         None
     };
     let name = path.strip_prefix("./").unwrap_or(&path).display().to_string();
-    Ok(Inputs { dockerfile, name, context: ContextSource::Directory(directory), ignore_file })
+    let context = ContextSource::Directory(directory);
+    Ok(Inputs { dockerfile, name, path: Some(path), context, ignore_file })
 }
 
 /// The `.dockerignore` of a context, if it has one.
@@ -82,7 +85,7 @@ fn stdin_dockerfile(context: ContextSource) -> Result<Inputs, CommandError> {
             "a context as an archive is not supported yet: unpack it and name the directory",
         ));
     }
-    Ok(Inputs { dockerfile, name: "Dockerfile".into(), context, ignore_file: None })
+    Ok(Inputs { dockerfile, name: "Dockerfile".into(), path: None, context, ignore_file: None })
 }
 
 /// Whether it is a tar, or compressed: then someone sends a context the way docker takes it.

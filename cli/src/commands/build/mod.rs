@@ -18,7 +18,6 @@ pub(crate) use export::to_file;
 pub(crate) use inputs::{build_args, context_ignore_file, read as read_inputs};
 pub(crate) use outputs::Dest;
 
-use crate::commands::check::CheckFormat;
 use crate::error::{CommandError, Kind};
 use crate::exit::Exit;
 use crate::session::Session;
@@ -39,8 +38,8 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     foreign::check(&args.foreign)?;
     let wanted = Wanted::parse(args)?;
     let options = options(args, &settings, &wanted)?;
-    if args.foreign.wants_check() {
-        return crate::commands::check::show(&options, CheckFormat::Text);
+    if let Some(format) = args.foreign.wants_check() {
+        return crate::commands::check::run_for_build(&options, format);
     }
     let session = Session::open(settings)?;
     let interrupts = Interrupts::watch()?;

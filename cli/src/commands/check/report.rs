@@ -1,7 +1,7 @@
 //! Findings for programs: JSON, SARIF, GitHub's annotations.
 
 use lapstrake_builder::check::Report;
-use lapstrake_builder::diagnostic::{Diagnostic, Severity};
+use lapstrake_builder::diagnostic::{Diagnostic, Edit, Fix, Severity};
 use lapstrake_builder::lint;
 use lapstrake_builder::source::{SourceFile, Span};
 use serde_json::{Value, json};
@@ -24,56 +24,111 @@ fn place(file: &SourceFile, span: Span) -> Value {
     })
 }
 
-/// An array with an object for each finding.
-pub(super) fn json(report: &Report) -> Value {
-    let file = &report.file;
-    let object = |found: &Diagnostic| {
-        let related =
-            |(span, note): &(Span, String)| json!({"message": note, "place": place(file, *span)});
-        json!({
-            "file": file.name, "code": found.code, "severity": level(found.severity),
-            "message": found.message, "help": found.help, "place": place(file, found.span),
-            "related": found.related.iter().map(related).collect::<Vec<_>>(),
-        })
-    };
-    report.diagnostics.iter().map(object).collect()
+/// An array with an object for each finding; docs/check-json.md describes it.
+pub(super) fn json(reports: &[Report]) -> Value {
+    let found = reports.iter().flat_map(|report| {
+        report.diagnostics.iter().map(move |found| json_object(&report.file, found))
+    });
+    found.collect()
 }
 
-/// A SARIF 2.1.0 log with one run.
-pub(super) fn sarif(report: &Report) -> Value {
-    let file = &report.file;
-    let location = |span: Span| {
-        json!({"physicalLocation": {
-            "artifactLocation": {"uri": uri(&file.name)}, "region": place(file, span),
-        }})
+fn json_object(file: &SourceFile, found: &Diagnostic) -> Value {
+    let related =
+        |(span, note): &(Span, String)| json!({"message": note, "place": place(file, *span)});
+    let edits = |fix: &Fix| {
+        let edit =
+            |edit: &Edit| json!({"place": place(file, edit.span), "text": edit.text.as_str()});
+        json!({"summary": fix.summary, "edits": fix.edits.iter().map(edit).collect::<Vec<_>>()})
     };
-    let codes: BTreeSet<&str> = report.diagnostics.iter().map(|found| found.code).collect();
-    let rule = |code: &&str| match lint::all_rules().find(|rule| rule.name == *code) {
-        Some(rule) => json!({"id": code, "shortDescription": {"text": rule.summary}}),
-        None => json!({"id": code}),
+    json!({
+        "file": file.name, "code": found.code, "severity": level(found.severity),
+        "message": found.message, "help": found.help, "place": place(file, found.span),
+        "related": found.related.iter().map(related).collect::<Vec<_>>(),
+        "fix": found.fix.as_ref().map(edits), "page": page(found.code),
+    })
+}
+
+/// Where the code is explained, from the root of the documentation.
+fn page(code: &str) -> String {
+    if lint::is_rule(code) {
+        format!("checks/{code}.md")
+    } else {
+        format!("checks/errors.md#{}", code.to_lowercase())
+    }
+}
+
+/// A SARIF 2.1.0 log with one run over all files.
+pub(super) fn sarif(reports: &[Report]) -> Value {
+    let all = || {
+        reports
+            .iter()
+            .flat_map(|report| report.diagnostics.iter().map(move |found| (&*report.file, found)))
     };
-    let result = |found: &Diagnostic| {
-        let text = match &found.help {
-            Some(help) => format!("{} ({help})", found.message),
-            None => found.message.clone(),
-        };
-        json!({
-            "ruleId": found.code, "level": level(found.severity), "message": {"text": text},
-            "locations": [location(found.span)],
-        })
-    };
+    let codes: BTreeSet<&str> = all().map(|(_, found)| found.code).collect();
+    let codes: Vec<&str> = codes.into_iter().collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {
                 "name": "lap", "version": env!("CARGO_PKG_VERSION"),
-                "rules": codes.iter().map(rule).collect::<Vec<_>>(),
+                "rules": codes.iter().map(|code| sarif_rule(code)).collect::<Vec<_>>(),
             }},
             "columnKind": "unicodeCodePoints",
-            "results": report.diagnostics.iter().map(result).collect::<Vec<_>>(),
+            "results": all().map(|(file, it)| sarif_result(file, it, &codes)).collect::<Vec<_>>(),
         }],
     })
+}
+
+fn sarif_rule(code: &str) -> Value {
+    let rule = lint::all_rules().find(|rule| rule.name == code);
+    let summary = rule.map_or("the Dockerfile cannot be built", |rule| rule.summary);
+    json!({
+        "id": code, "shortDescription": {"text": summary},
+        "help": {
+            "text": format!("docs/{} explains it", page(code)),
+            "markdown": format!("[docs/{0}](docs/{0}) explains it", page(code)),
+        },
+        "defaultConfiguration": {"level": if rule.is_some() { "warning" } else { "error" }},
+    })
+}
+
+fn sarif_result(file: &SourceFile, found: &Diagnostic, codes: &[&str]) -> Value {
+    let artifact = json!({"uri": uri(&file.name)});
+    let location = |span: Span| json!({"physicalLocation": {"artifactLocation": &artifact, "region": place(file, span)}});
+    let text = match &found.help {
+        Some(help) => format!("{} ({help})", found.message),
+        None => found.message.clone(),
+    };
+    let related = found.related.iter().enumerate().map(|(id, (span, note))| {
+        let mut location = location(*span);
+        location["id"] = json!(id);
+        location["message"] = json!({"text": note});
+        location
+    });
+    let mut result = json!({
+        "ruleId": found.code, "level": level(found.severity), "message": {"text": text},
+        "ruleIndex": codes.iter().position(|code| *code == found.code),
+        "locations": [location(found.span)],
+    });
+    if !found.related.is_empty() {
+        result["relatedLocations"] = related.collect();
+    }
+    if let Some(fix) = &found.fix {
+        let replacement = |edit: &Edit| {
+            json!({
+                "deletedRegion": place(file, edit.span), "insertedContent": {"text": &edit.text},
+            })
+        };
+        result["fixes"] = json!([{
+            "description": {"text": fix.summary},
+            "artifactChanges": [{
+                "artifactLocation": &artifact,
+                "replacements": fix.edits.iter().map(replacement).collect::<Vec<_>>(),
+            }],
+        }]);
+    }
+    result
 }
 
 /// A relative reference: whatever is not plain is written as `%xx`.
@@ -141,9 +196,9 @@ mod tests {
 
     #[test]
     fn places_count_characters() {
-        let place = &json(&report())[0]["place"];
+        let place = &json(&[report()])[0]["place"];
         assert_eq!((&place["startLine"], &place["endColumn"]), (&json!(2), &json!(6)));
-        let log = sarif(&report());
+        let log = sarif(&[report()]);
         let result = &log["runs"][0]["results"][0];
         let uri = &result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
         assert_eq!(uri, "a%20b%2Cc");

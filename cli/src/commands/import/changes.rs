@@ -14,7 +14,6 @@ use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, SourceError};
 use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
 use lapstrake_runner::{Cancel, Sandbox};
-use std::collections::BTreeMap;
 
 /// What may be changed; nothing here runs a program or reads a file.
 const INSTRUCTIONS: [&str; 11] = [
@@ -74,33 +73,14 @@ pub(super) fn apply(
 }
 
 fn options(image: &ImageRecord, changes: &[String], now: i64) -> BuildOptions {
+    let dockerfile = format!("FROM {BASE}\n{}\n", changes.join("\n"));
+    let platform = image.platform.clone();
     BuildOptions {
-        dockerfile: format!("FROM {BASE}\n{}\n", changes.join("\n")).into_bytes(),
-        dockerfile_name: "--change".into(),
-        context: ContextSource::Empty,
-        ignore_file: None,
-        named_contexts: BTreeMap::new(),
-        build_args: Vec::new(),
-        labels: Vec::new(),
-        target: None,
-        platform: image.platform.clone(),
         build_platform: Platform::host(),
-        no_cache: false,
-        no_cache_filter: Vec::new(),
-        pull: false,
-        secrets: BTreeMap::new(),
-        ssh: BTreeMap::new(),
         network: NetworkMode::None,
-        allow_host_network: false,
-        allow_insecure: false,
-        extra_hosts: Vec::new(),
-        ulimits: Vec::new(),
-        shm_size_bytes: lapstrake_runner::SHM_SIZE_DEFAULT_BYTES,
-        resolv_conf: Vec::new(),
-        epoch: None,
         now,
         jobs: wiring::steps_at_once(),
-        compression: None,
+        ..BuildOptions::new(dockerfile, "--change", ContextSource::Empty, platform)
     }
 }
 
