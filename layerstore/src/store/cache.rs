@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cache/keys/<2 hex>/<hex of key>   CacheRecord: the result of a step
-//! cache/slots/<hash of slot>        the newest key of a step's place in a Dockerfile, to explain misses
+//! cache/builds/<id>                 what a build did, for `lap explain`              (builds.rs)
+//! cache/slots/<hash of slot>        the newest build of a Dockerfile, to compare with (builds.rs)
 //! cache/memos/<hash of name>        whatever the builder wants to remember (hashes of files)
 //! ```
 //! Every file is `lapcache 1 <BLAKE3 of the rest>\n` and the rest. Nothing here is ever needed: a
@@ -104,30 +105,14 @@ impl Store {
         self.write_checked(&self.cache_path(key), record)
     }
 
-    /// The newest key of this slot (a step's place in a Dockerfile), to explain a miss.
-    pub fn cache_slot_get(&self, slot: &str) -> Option<CacheKey> {
-        let hex: String = read_checked(&self.cache_dir("slots").join(hashed_name(slot)))?;
-        hex.parse().ok()
-    }
-
-    /// Remembers the newest key of this slot; one that is remembered already is not written again.
-    pub fn cache_slot_put(&self, slot: &str, key: &CacheKey) -> Result<(), StoreError> {
-        if self.cache_slot_get(slot) == Some(*key) {
-            return Ok(());
-        }
-        self.write_checked(&self.cache_dir("slots").join(hashed_name(slot)), &key.hex())
-    }
-
     /// What was remembered under this name.
     pub fn memo_get(&self, name: &str) -> Option<Vec<u8>> {
-        let path = self.cache_dir("memos").join(hashed_name(name));
-        checked::unwrap(HEADER, read_bounded(&path, FILE_BYTES_MAX).ok()??)
+        read_bytes(&self.cache_dir("memos").join(hashed_name(name)))
     }
 
     /// Remembers bytes under this name.
     pub fn memo_put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.staging()
-            .write(&self.cache_dir("memos").join(hashed_name(name)), &checked::wrap(HEADER, bytes))
+        self.write_checked_bytes(&self.cache_dir("memos").join(hashed_name(name)), bytes)
     }
 
     fn cache_path(&self, key: &CacheKey) -> PathBuf {
@@ -139,9 +124,17 @@ impl Store {
         self.root().join("cache").join(part)
     }
 
-    fn write_checked<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StoreError> {
+    pub(super) fn write_checked<T: Serialize>(
+        &self,
+        path: &Path,
+        value: &T,
+    ) -> Result<(), StoreError> {
         let json = serde_json::to_vec(value).expect("because the keys are plain strings");
-        self.staging().write(path, &checked::wrap(HEADER, &json))
+        self.write_checked_bytes(path, &json)
+    }
+
+    pub(super) fn write_checked_bytes(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.staging().write(path, &checked::wrap(HEADER, bytes))
     }
 }
 
@@ -176,13 +169,16 @@ fn named_well(path: &Path) -> bool {
     name.is_some_and(|name| name.parse::<CacheKey>().is_ok())
 }
 
-/// Whether a slot or a memo is whole.
+/// Whether a build, a slot or a memo is whole.
 pub(super) fn is_whole(path: &Path) -> bool {
-    let bytes = read_bounded(path, FILE_BYTES_MAX);
-    bytes.is_ok_and(|bytes| bytes.and_then(|bytes| checked::unwrap(HEADER, bytes)).is_some())
+    read_bytes(path).is_some()
 }
 
-fn read_checked<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&checked::unwrap(HEADER, read_bounded(path, FILE_BYTES_MAX).ok()??)?)
-        .ok()
+pub(super) fn read_checked<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&read_bytes(path)?).ok()
+}
+
+/// What stands below a file's header, if the file is whole.
+pub(super) fn read_bytes(path: &Path) -> Option<Vec<u8>> {
+    checked::unwrap(HEADER, read_bounded(path, FILE_BYTES_MAX).ok()??)
 }

@@ -95,7 +95,7 @@ impl Removal<'_> {
         }
         live.forget_records(&dropped.records);
         self.mounts(&dropped.mounts)?;
-        self.slots_and_memos(options)?;
+        self.notes(options)?;
         let live_layers = live.layers();
         let gone = live.old_layers.iter().filter(|layer| !live_layers.contains(*layer)).cloned();
         let gone: BTreeSet<ShortId> = gone.collect();
@@ -121,9 +121,9 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Slots whose record is gone explain nothing; memos go with the whole cache, or by their age.
-    fn slots_and_memos(&mut self, options: &PruneOptions) -> Result<(), StoreError> {
-        for part in ["slots", "memos"] {
+    /// Reports of builds and memos go with the whole cache, or by their age.
+    fn notes(&mut self, options: &PruneOptions) -> Result<(), StoreError> {
+        for part in ["builds", "slots", "memos"] {
             for path in list(&self.store.cache_dir(part))? {
                 let asked = options.all || options.until.is_some();
                 let old = asked && is_unused_since(&path, options.until);

@@ -5,7 +5,7 @@
 //!      lock                flock'd for moments: shared to name things, exclusive to delete (lock.rs)
 //!      blobs/ layers/ index/ packs/                                           (their own modules)
 //!      tags/<hash>         reference → image record                           (tag.rs, image.rs)
-//!      cache/              key → layer, newest key of a slot, memos           (cache.rs)
+//!      cache/              key → layer, reports of builds, memos     (cache.rs, builds.rs)
 //!      mounts/<hash>/      RUN --mount=type=cache                             (mounts.rs)
 //!      leases/<name>       what is in use, flock'd by its owner               (lease.rs)
 //!      work/               what is in progress, flock'd by its owner          (atomic.rs)
@@ -37,6 +37,7 @@
 //! # Ok(()) }
 //! ```
 
+mod builds;
 mod cache;
 pub mod check;
 mod checked;
@@ -58,6 +59,7 @@ use std::{
 };
 
 pub use crate::atomic::Staging as WorkArea;
+pub use builds::{BUILDS_KEPT, BuildId, BuildIdError};
 pub use cache::{CACHE_VERSION, CacheKey, CacheRecord};
 pub use image::{ImageRecord, ManifestOptions};
 pub(crate) use image::{epoch_of, make_young};

@@ -36,7 +36,7 @@ pub struct Usage {
     pub other_blobs: u64,
     /// Contents of files.
     pub packs: PackUsage,
-    /// Records, slots and memos of the build cache.
+    /// Records, reports and memos of the build cache.
     pub cache: u64,
     /// By cache mount.
     pub mounts: BTreeMap<String, u64>,

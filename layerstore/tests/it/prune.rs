@@ -6,7 +6,7 @@ use lapstrake_layerstore::{
     CacheKey, CacheRecord, Store,
     compress::{Codec, Compression},
     layers::Layer,
-    store::{ManifestOptions, Sharing, gc::PruneOptions},
+    store::{BUILDS_KEPT, BuildId, ManifestOptions, Sharing, gc::PruneOptions},
 };
 
 use crate::support::{Fixture, count, fixture, layer, name, open, put_image};
@@ -102,15 +102,36 @@ fn a_cache_record_is_used_held_and_forgotten() {
     let lease = f.store.lease().expect("a lease");
     assert_eq!(f.store.cache_get(&key(1), &lease), Some(record(&made)));
     assert_eq!(f.store.cache_get(&key(2), &lease), None);
-    f.store.cache_slot_put("Dockerfile:1", &key(1)).expect("room");
-    assert_eq!(f.store.cache_slot_get("Dockerfile:1"), Some(key(1)));
-    assert_eq!(f.store.cache_slot_get("Dockerfile:2"), None);
     f.store.memo_put("hashes", b"bytes").expect("room");
     assert_eq!(f.store.memo_get("hashes").as_deref(), Some(&b"bytes"[..]));
     f.store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).expect("pruned");
     assert_eq!(f.store.cache_get(&key(1), &lease), None);
     assert_eq!(f.store.memo_get("hashes"), None);
     assert!(has(&f.store, &made), "the lease still holds the layer");
+}
+
+#[test]
+fn builds_are_remembered_by_slot_and_the_oldest_forgotten() {
+    let f = fixture();
+    let first = f.store.build_put("one", b"first").expect("room");
+    let other = f.store.build_put("two", b"other").expect("room");
+    let second = f.store.build_put("one", b"second").expect("room");
+    assert_eq!(f.store.build_newest("one"), Some(second.clone()));
+    assert_eq!(f.store.build_newest("two"), Some(other));
+    assert_eq!(f.store.build_newest("three"), None);
+    assert_eq!(f.store.build_get(&first).as_deref(), Some(&b"first"[..]));
+    assert_eq!(f.store.builds().expect("a list").len(), 3);
+    for number in 0..BUILDS_KEPT * 2 {
+        f.store.build_put("one", format!("build {number}").as_bytes()).expect("room");
+    }
+    let kept = f.store.builds().expect("a list");
+    assert!((BUILDS_KEPT..BUILDS_KEPT * 3 / 2).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(f.store.build_get(&first), None);
+    assert_eq!(f.store.build_newest("two").and_then(|id| f.store.build_get(&id)), None);
+    f.store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).expect("pruned");
+    assert_eq!(f.store.builds().expect("a list"), []);
+    assert!("../../../etc/pass".parse::<BuildId>().is_err());
+    assert_eq!(second.as_str().parse(), Ok(second));
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Check<'_> {
             let object = Object::Cache(file_name(&file.path));
             self.found(Problem::leftover(object, what, file.path));
         }
-        for part in ["slots", "memos"] {
+        for part in ["builds", "slots", "memos"] {
             for path in gc::list(&self.store.cache_dir(part))? {
                 if path.exists() && !cache::is_whole(&path) {
                     let object = Object::Cache(file_name(&path));
