@@ -1,5 +1,6 @@
 //! What a build tells its observer while it runs: facts, never text for people.
 
+use crate::explain::Recorded;
 use lapstrake_layerstore::digest::LayerId;
 use std::time::Duration;
 
@@ -98,6 +99,11 @@ pub enum Event<'a> {
         id: StepId,
         /// How long it took.
         elapsed: Duration,
+    },
+    /// All steps have ended, well or not, and the store has the report.
+    Recorded {
+        /// What was done, and why.
+        report: &'a Recorded,
     },
     /// Something is not as it should be but does not stop the build.
     Warning {

@@ -34,6 +34,7 @@ pub mod identity;
 pub mod context;
 pub mod copy;
 pub mod key;
+pub mod explain;
 pub mod exec;
 pub mod check;
 pub mod image;

@@ -42,3 +42,10 @@ pub const LARGE_CONTEXT_FILES: u64 = 10_000;
 
 /// A context of as many bytes is large: more than the sources of a large program.
 pub const LARGE_CONTEXT_BYTES: u64 = 100_000_000;
+
+/// Most bytes that the list of the files of one step may have before it is compressed: some five million
+/// files. What is longer is not kept, and a change of it is explained without names.
+pub const MAX_FILE_LIST_BYTES: usize = 512 << 20;
+
+/// Most changed files that the report of a step names; the rest is counted.
+pub const MAX_SHOWN_FILES: usize = 50;

@@ -69,6 +69,7 @@ pub(crate) struct RegistryArgs {
 enum Command {
     Build(Box<commands::build::Args>),
     Check(commands::check::Args),
+    Explain(commands::explain::Args),
     Run(Box<commands::run::Args>),
     Images(commands::images::Args),
     Inspect(commands::inspect::Args),
@@ -100,6 +101,7 @@ impl Cli {
         match self.command {
             Command::Build(args) => commands::build::run(&args, settings),
             Command::Check(args) => commands::check::run(&args),
+            Command::Explain(args) => commands::explain::run(&args, settings),
             Command::Run(args) => commands::run::run(&args, settings),
             Command::Images(args) => commands::images::run(&args, settings),
             Command::Inspect(args) => commands::inspect::run(&args, settings),

@@ -19,6 +19,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 struct BaseImage {
     facts: BaseFacts,
+    config_digest: String,
     layers: Vec<Arc<Layer>>,
     diff_ids: Vec<DiffId>,
 }
@@ -38,6 +39,11 @@ impl BaseTable {
     /// What planning has to know of an image.
     pub fn facts(&self, image: &ImageKey) -> Option<&BaseFacts> {
         self.images.get(image).map(|base| &base.facts)
+    }
+
+    /// Digest of the image's config.
+    pub(crate) fn digest(&self, image: &ImageKey) -> Option<String> {
+        self.images.get(image).map(|base| base.config_digest.clone())
     }
 
     /// Get the images, all at once.
@@ -128,6 +134,7 @@ fn fetch(
         (config.config, config.rootfs, config.history, config.author);
     Ok(BaseImage {
         facts: BaseFacts { config, history, author, platform },
+        config_digest: record.config.to_string(),
         layers,
         diff_ids: rootfs.diff_ids,
     })

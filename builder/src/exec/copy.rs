@@ -91,6 +91,10 @@ impl Prepared for PreparedCopy<'_> {
         &self.key
     }
 
+    fn read(&self) -> Vec<&[Selected]> {
+        vec![&self.selected]
+    }
+
     fn execute(mut self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError> {
         let store = at.session.deps.store;
         let below = ViewTree::new(at.below.view()?, store.layers());

@@ -8,6 +8,7 @@ mod bases;
 mod board;
 mod copy;
 mod digests;
+mod journal;
 mod mounts;
 mod run;
 mod session;
@@ -41,6 +42,7 @@ use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// What a build works with; the caller owns all of it.
 #[derive(Clone, Copy)]
@@ -84,11 +86,29 @@ pub struct BuildOutcome {
 
 /// Build the target of a Dockerfile into an image in the store.
 pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcome, BuildError> {
+    let begun = Instant::now();
     let lease = deps.store.lease()?;
     let planned = prepare(options, deps, &lease)?;
     deps.observer.event(Event::Planned { stages: &planned.summaries() });
     let session = Session::new(options, deps, &lease, &planned);
-    let results = run_stages(&session, &planned)?;
+    let made = make_image(&session, &planned);
+    let image = made.as_ref().ok().map(|(image, _)| image.config.to_string());
+    let report = session.journal.finish(deps.store, options, &planned, image, begun.elapsed());
+    deps.observer.event(Event::Recorded { report: &report });
+    let (image, config) = made?;
+    let (steps, cached) = session.counts();
+    let Planned { file, warnings, .. } = planned;
+    drop(session);
+    Ok(BuildOutcome { image, config, steps, cached, warnings, file, lease })
+}
+
+/// Run all stages and put the target's image into the store.
+fn make_image(
+    session: &Session<'_>,
+    planned: &Planned,
+) -> Result<(ImageRecord, ImageConfig), BuildError> {
+    let (options, deps) = (session.options, session.deps);
+    let results = run_stages(session, planned)?;
     session.save_memos();
     let target = results.get(&planned.graph.target).ok_or(BuildError::Cancelled)?;
     let plan = &planned.plans[&planned.graph.target];
@@ -97,10 +117,7 @@ pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcom
     let image = deps.store.put_image(&config.to_json(), &target.layers)?;
     // One sync for all that is new, before any name can point to it.
     deps.store.make_durable(&target.layers)?;
-    let (steps, cached) = session.counts();
-    let Planned { file, warnings, .. } = planned;
-    drop(session);
-    Ok(BuildOutcome { image, config, steps, cached, warnings, file, lease })
+    Ok((image, config))
 }
 
 /// A Dockerfile that was parsed, whose bases are known, and that is planned.

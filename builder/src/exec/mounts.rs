@@ -72,11 +72,19 @@ pub(crate) fn prepare<'s>(
 }
 
 impl PreparedMount<'_> {
+    /// The files that count for the key.
+    pub(crate) fn read(&self) -> &[Selected] {
+        match (self.plan.mount.kind, &self.files) {
+            (MountKind::Bind, Some(files)) => &files.selected,
+            _ => &[],
+        }
+    }
+
     /// What a step can see of the mount.
     pub(crate) fn add_to_key(&self, key: &mut KeyEncoder) {
         let mount = &self.plan.mount;
         let size = mount.size.map(|s| s.to_string());
-        key.list(
+        key.items(
             "mount",
             [
                 mount.kind.name(),

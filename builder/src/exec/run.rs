@@ -4,6 +4,7 @@ use super::mounts::{self, PreparedMount};
 use super::session::Session;
 use super::stage::{Prepared, StepContext};
 use super::trees::ViewTree;
+use crate::copy::Selected;
 use crate::error::BuildError;
 use crate::event::{Event, Stream};
 use crate::identity::{Accounts, StepIdentity};
@@ -78,6 +79,10 @@ fn key(at: &StepContext<'_>, step: &RunStep, mounts: &[PreparedMount<'_>]) -> St
 impl Prepared for PreparedRun<'_> {
     fn key(&self) -> &StepKey {
         &self.key
+    }
+
+    fn read(&self) -> Vec<&[Selected]> {
+        self.mounts.iter().map(PreparedMount::read).collect()
     }
 
     fn execute(self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError> {

@@ -2,6 +2,7 @@
 
 use super::board::lock;
 use super::digests::Digests;
+use super::journal::Journal;
 use super::{BuildDeps, Planned};
 use crate::context::ContextTree;
 use crate::context::hash::Hasher;
@@ -35,6 +36,7 @@ pub(crate) struct Session<'a> {
     pub(crate) deps: &'a BuildDeps<'a>,
     pub(crate) lease: &'a Lease,
     pub(crate) digests: Digests,
+    pub(crate) journal: Journal,
     contexts: Mutex<BTreeMap<Option<String>, Arc<OpenContext>>>,
     no_cache_stages: Vec<bool>,
     in_chain: Vec<bool>,
@@ -67,6 +69,7 @@ impl<'a> Session<'a> {
             options,
             deps,
             lease,
+            journal: Journal::open(deps.store, options, planned),
             digests: Digests::new(Arc::clone(deps.store), options.compression),
             contexts: Mutex::default(),
             no_cache_stages: stages.iter().map(filtered).collect(),
@@ -136,6 +139,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Whether the stage is to be built anew.
+    pub(crate) fn ignores_cache(&self, stage: usize) -> bool {
+        self.no_cache_stages[stage]
+    }
+
     /// The recorded result of a key, unless the stage is to be built anew.
     pub(crate) fn lookup(
         &self,
@@ -143,7 +151,7 @@ impl<'a> Session<'a> {
         key: &StepKey,
     ) -> Result<Option<(Arc<Layer>, i64)>, BuildError> {
         self.steps.fetch_add(1, Ordering::Relaxed);
-        if self.no_cache_stages[stage] {
+        if self.ignores_cache(stage) {
             return Ok(None);
         }
         let found = self.recorded(key)?;

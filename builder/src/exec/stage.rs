@@ -4,8 +4,10 @@ use super::Planned;
 use super::board::{Board, LayerName, StageResult};
 use super::session::Session;
 use super::{copy, run};
+use crate::copy::Selected;
 use crate::error::BuildError;
 use crate::event::{Event, StepId};
+use crate::explain::Outcome;
 use crate::graph::Base;
 use crate::key::{ChainId, StepKey};
 use crate::plan::{Action, StagePlan, Step};
@@ -28,6 +30,10 @@ pub(crate) struct StepContext<'a> {
 pub(crate) trait Prepared {
     /// The key.
     fn key(&self) -> &StepKey;
+    /// The files whose digest is in the key.
+    fn read(&self) -> Vec<&[Selected]> {
+        Vec::new()
+    }
     /// Make the layer.
     fn execute(self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError>;
 }
@@ -93,7 +99,10 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
     observer.event(Event::StepStarted { id: at.id });
     let begun = Instant::now();
     let result = prepare(at, step).and_then(|prepared| {
+        let no_cache = session.ignores_cache(at.id.stage);
+        session.journal.keyed(at.id, prepared.key(), no_cache, || prepared.read());
         if let Some((layer, created)) = session.lookup(at.id.stage, prepared.key())? {
+            session.journal.ended(at.id, Outcome::Hit, Some(*layer.id()), begun.elapsed());
             observer.event(Event::StepCached { id: at.id, layer: *layer.id() });
             return Ok((layer, created));
         }
@@ -106,10 +115,12 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
         let layer = prepared.execute(at)?;
         let (layer, created) = session.record(&key, &step.title, layer)?;
         let elapsed = begun.elapsed();
+        session.journal.ended(at.id, Outcome::Miss, Some(*layer.id()), elapsed);
         observer.event(Event::StepDone { id: at.id, layer: *layer.id(), elapsed });
         Ok((layer, created))
     });
     if result.as_ref().is_err_and(|e| !matches!(e, BuildError::Cancelled)) {
+        session.journal.ended(at.id, Outcome::Failed, None, begun.elapsed());
         observer.event(Event::StepFailed { id: at.id, elapsed: begun.elapsed() });
     }
     result

@@ -52,12 +52,14 @@ impl KeyEncoder {
 
     /// A list of texts in order.
     pub fn list<'t>(&mut self, tag: &str, values: impl IntoIterator<Item = &'t str>) {
-        let values: Vec<&str> = values.into_iter().collect();
-        self.field(tag, values.len().to_string().as_bytes());
-        for value in &values {
-            self.field("item", value.as_bytes());
-        }
+        let values = self.hash_list(tag, values);
         self.note(tag, Value::from(values));
+    }
+
+    /// As [`Self::list`], for a list that may come several times: the record shows each as one text.
+    pub fn items<'t>(&mut self, tag: &str, values: impl IntoIterator<Item = &'t str>) {
+        let values = self.hash_list(tag, values);
+        self.note(tag, Value::from(values.join(" ").trim_end()));
     }
 
     /// Bytes that are no text; the record shows their hash.
@@ -70,6 +72,19 @@ impl KeyEncoder {
     pub fn finish(self) -> StepKey {
         let key = CacheKey(*self.hasher.finalize().as_bytes());
         StepKey { key, inputs: Value::Object(self.inputs) }
+    }
+
+    fn hash_list<'t>(
+        &mut self,
+        tag: &str,
+        values: impl IntoIterator<Item = &'t str>,
+    ) -> Vec<&'t str> {
+        let values: Vec<&str> = values.into_iter().collect();
+        self.field(tag, values.len().to_string().as_bytes());
+        for value in &values {
+            self.field("item", value.as_bytes());
+        }
+        values
     }
 
     fn field(&mut self, tag: &str, value: &[u8]) {

@@ -26,6 +26,7 @@ use crate::source::Span;
 use crate::suggest;
 pub use context::{ContextFacts, ContextPart};
 pub use facts::Facts;
+pub(crate) use rules::names_secret;
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -398,7 +398,7 @@ fn secrets(located: &Located) -> Vec<Found<'_>> {
 }
 
 /// Whether a part of the name, cut at `_`, speaks of a secret, and none says that it is none.
-fn names_secret(name: &str) -> bool {
+pub(crate) fn names_secret(name: &str) -> bool {
     let lower = name.to_lowercase();
     let mut parts = lower.split('_');
     parts.clone().all(|part| !HARMLESS_PARTS.contains(&part))

@@ -62,6 +62,9 @@ fn object(event: &Event<'_>) -> Value {
         Event::StepFailed { id, elapsed } => {
             with(step("step-failed", id), "seconds", elapsed.as_secs_f64().into())
         }
+        Event::Recorded { report } => {
+            json!({"event": "recorded", "build": report.id.as_ref().map(ToString::to_string)})
+        }
         Event::Warning { message } => json!({"event": "warning", "message": message}),
     }
 }

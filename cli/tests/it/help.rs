@@ -12,9 +12,10 @@ fn lap(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// Every command that issue 2 and the design name for now.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "build",
     "check",
+    "explain",
     "run",
     "images",
     "inspect",

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod build;
+mod explain;
 mod help;
 mod look;
 mod real_input;

@@ -1,6 +1,6 @@
 //! The flags of `lap build`, as typed. Names and meanings are docker's.
 
-use crate::args::RegistryArgs;
+use crate::args::{Format, RegistryArgs};
 use crate::values;
 use lapstrake_runner::Ulimit;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 const AFTER_HELP: &str = "\
 Examples:
   lap build -t app:1 .                                    ./Dockerfile, files from here
+  lap build --explain .                                   and say why steps ran again
   lap build -f docker/app.df --target test .              another file, one of its stages
   lap build --build-arg VERSION=2 --build-arg TOKEN .     a value, and one from the environment
   lap build --secret id=npm,src=$HOME/.npmrc .            for RUN --mount=type=secret,id=npm
@@ -87,6 +88,17 @@ pub(crate) struct Args {
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
 
+    /// At the end, print why each step was or was not found in the cache (see also `lap explain`)
+    #[arg(
+        long,
+        value_name = "text|json",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        help_heading = "Cache"
+    )]
+    pub(super) explain: Option<Format>,
     /// Use no earlier result
     #[arg(long, help_heading = "Cache")]
     pub(super) no_cache: bool,

@@ -44,7 +44,11 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let session = Session::open(settings)?;
     let interrupts = Interrupts::watch()?;
     let reporter = report::Reporter::new(args, &session.settings)?;
-    let outcome = build(&session, args, &options, &reporter, &interrupts)?;
+    let outcome = build(&session, args, &options, &reporter, &interrupts);
+    if let Some(format) = args.explain {
+        reporter.explain(format, session.settings.now)?;
+    }
+    let outcome = outcome?;
     reporter.warnings(&outcome);
     let mut image = outcome.image.clone();
     for name in &wanted.tags {
@@ -92,7 +96,8 @@ impl Wanted {
                 .hint("name it with -t"));
         }
         let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
-        if to_stdout + usize::from(args.quiet && to_stdout > 0) > 1 {
+        let texts = usize::from(args.quiet) + usize::from(args.explain.is_some());
+        if to_stdout + texts > 1 {
             return Err(CommandError::usage("only one thing can go to standard output"));
         }
         Ok(Self { tags, outputs, push })
@@ -126,7 +131,7 @@ fn build(
         store: &session.store,
         runner: &*runner,
         images: &images,
-        observer: reporter.observer(),
+        observer: reporter,
         cancel: interrupts.cancel(),
     };
     lapstrake_builder::build(options, &deps)

@@ -2,6 +2,7 @@
 
 use super::Wanted;
 use super::args::{Args, ProgressMode};
+use crate::args::Format;
 use crate::error::CommandError;
 use crate::output_file::OutputFile;
 use crate::session::Session;
@@ -9,13 +10,15 @@ use crate::settings::Settings;
 use crate::ui::progress::Plain;
 use crate::ui::rawjson::RawJson;
 use crate::ui::terminal::{note, print};
-use crate::ui::{diagnostic, format};
-use lapstrake_builder::event::{Observer, Silent};
+use crate::ui::{diagnostic, explain, format};
+use lapstrake_builder::event::{Event, Observer, Silent};
 use lapstrake_builder::exec::BuildOutcome;
+use lapstrake_builder::explain::Recorded;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::ImageRecord;
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Shows a build in the way that was asked for.
@@ -25,6 +28,21 @@ pub(super) struct Reporter {
     quiet: bool,
     iidfile: Option<PathBuf>,
     metadata_file: Option<PathBuf>,
+    /// What the build left for `lap explain`.
+    recorded: Mutex<Option<Recorded>>,
+}
+
+impl Observer for Reporter {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Recorded { report } = &event {
+            *self.recorded() = Some((*report).clone());
+        }
+        match &self.mode {
+            Mode::Plain(plain) => plain.event(event),
+            Mode::RawJson(json) => json.event(event),
+            Mode::Silent(silent) => silent.event(event),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,15 +79,19 @@ impl Reporter {
             }
         };
         let (iidfile, metadata_file) = (args.iidfile.clone(), args.metadata_file.clone());
-        Ok(Self { mode, quiet, iidfile, metadata_file })
+        Ok(Self { mode, quiet, iidfile, metadata_file, recorded: Mutex::default() })
     }
 
-    /// Hears what the build does.
-    pub(super) fn observer(&self) -> &dyn Observer {
-        match &self.mode {
-            Mode::Plain(plain) => plain,
-            Mode::RawJson(json) => json,
-            Mode::Silent(silent) => silent,
+    fn recorded(&self) -> MutexGuard<'_, Option<Recorded>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prints why each step was or was not found. A build that did not come as far as its steps has
+    /// nothing to explain.
+    pub(super) fn explain(&self, format: Format, now: i64) -> Result<(), CommandError> {
+        match &*self.recorded() {
+            Some(recorded) => explain::show(recorded, format, now),
+            None => Ok(()),
         }
     }
 
