@@ -165,7 +165,8 @@ impl Pull<'_> {
     /// collector cannot come in between.
     fn known(&self, wanted: &Wanted) -> Result<Option<Arc<Layer>>, StoreError> {
         let layers = self.store.layers();
-        let Some(layer) = layers.by_diff_id(&wanted.diff_id)? else { return Ok(None) };
+        let found = layers.ready(layers.by_diff_id(&wanted.diff_id)?)?;
+        let Some(layer) = found else { return Ok(None) };
         self.hold(&layer)?;
         layers.by_diff_id(&wanted.diff_id)
     }

@@ -70,6 +70,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
         image = changes::apply(&session, &lease, image, &args.change)?;
     }
     session.store.sync()?;
+    session.store.make_durable(&session.store.image_layers(&image)?)?;
     if let Some(name) = &name {
         session.store.tag(name, &image)?;
     }

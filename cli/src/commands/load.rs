@@ -61,6 +61,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     };
     session.store.sync()?;
     for (name, record) in &images {
+        session.store.make_durable(&session.store.image_layers(record)?)?;
         if let Some(name) = name {
             session.store.tag(name, record)?;
         }

@@ -48,8 +48,9 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let progress: &dyn lapstrake_registry::Progress =
         if args.quiet { &lapstrake_registry::Silent } else { &lines };
     let record = client.pull(&reference, &platform, &session.store, &lease, progress)?;
-    session.store.tag(&reference, &record)?;
     session.store.sync()?;
+    session.store.make_durable(&session.store.image_layers(&record)?)?;
+    session.store.tag(&reference, &record)?;
     let digest = record
         .manifest
         .as_ref()

@@ -18,6 +18,7 @@ mod compressed;
 mod create;
 mod import;
 mod meta;
+mod sound;
 mod stack;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -241,7 +242,8 @@ impl Layers {
     ) -> Result<Option<Arc<Layer>>, StoreError> {
         let Some(layer) = found else { return Ok(None) };
         let root = self.directory.parent().unwrap_or(&self.directory);
-        Ok(crate::store::make_young(root, &layer.directory)?.then_some(layer))
+        let found = crate::store::make_young(root, &layer.directory)?.then_some(layer);
+        self.ready(found)
     }
 
     /// Is there a layer in the directory `short`?
@@ -273,6 +275,7 @@ impl Layers {
 
     /// Marks the layer as synced to the disk.
     pub fn mark_durable(&self, layer: &Layer) -> Result<(), StoreError> {
+        sound::forget_tree_marks(layer)?;
         if layer.meta.durable {
             return Ok(());
         }
@@ -324,14 +327,19 @@ impl Layers {
         }
         let short = id.short();
         let directory = self.directory.join(short.as_str());
-        match fs::rename(staged, &directory) {
+        // A second time where what stood there turned out to be damaged.
+        let mut renamed = fs::rename(staged, &directory);
+        if renamed.as_ref().is_err_and(is_taken) {
+            if let Some(layer) = self.reuse(self.by_id(&id)?)? {
+                return Ok(layer);
+            }
+            renamed = fs::rename(staged, &directory);
+        }
+        match renamed {
             Ok(()) => {
                 let layer = Layer { short, directory, meta, toc: OnceLock::new() };
                 layer.toc.get_or_init(|| Arc::new(toc));
                 Ok(Arc::new(layer))
-            }
-            Err(error) if is_taken(&error) => {
-                self.reuse(self.by_id(&id)?)?.ok_or(StoreError::LayerMissing { layer: short })
             }
             Err(error) => Err(StoreError::io("publish", directory)(error)),
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use super::{Layer, Layers, Origin};
+use super::{Layer, Layers, Origin, sound::has_fresh_tree};
 use crate::{
     StoreError,
     archive::{ReadLimits, TarReader},
@@ -22,11 +22,11 @@ impl Layers {
     /// Others who ask meanwhile, in this process or another, wait and get the same.
     pub fn tree(&self, layer: &Arc<Layer>) -> Result<PathBuf, StoreError> {
         let path = layer.tree_path();
-        if layer.has_tree() {
+        if has_fresh_tree(layer) {
             return Ok(path);
         }
         let _lock = layer.lock()?;
-        if layer.has_tree() {
+        if self.has_sound_tree(layer)? {
             return Ok(path);
         }
         let toc = layer.toc()?;
@@ -40,6 +40,7 @@ impl Layers {
             }
         }
         tree.finish()?;
+        self.mark_tree(layer)?;
         publish(&staged, &path)?;
         Ok(path)
     }

@@ -84,7 +84,7 @@ impl Store {
         let path = self.cache_path(key);
         let record: CacheRecord = read_checked(&path)?;
         if let Some(id) = &record.layer {
-            self.layers().by_id(id).ok()??;
+            self.layers().ready(self.layers().by_id(id).ok()?).ok()??;
             lease.hold(&id.short()).ok()?;
         }
         let young = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age < TOUCH_INTERVAL);

@@ -22,6 +22,8 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
+pub(crate) use tree::is as tree_is;
+
 use super::Store;
 use crate::{ContentHash, Digest, ShortId, StoreError, contents::PackId, store::ImageRecord};
 

@@ -13,7 +13,7 @@ use crate::StoreError;
 
 /// The lock, released on drop.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     _file: File,
 }
 
@@ -23,7 +23,7 @@ pub(super) fn shared(root: &Path) -> Result<Guard, StoreError> {
 }
 
 /// Waits until nobody names or deletes anything.
-pub(super) fn exclusive(root: &Path) -> Result<Guard, StoreError> {
+pub(crate) fn exclusive(root: &Path) -> Result<Guard, StoreError> {
     lock(root, FlockOperation::LockExclusive)
 }
 

@@ -61,10 +61,12 @@ use std::{
 pub use crate::atomic::Staging as WorkArea;
 pub use builds::{BUILDS_KEPT, BuildId, BuildIdError};
 pub use cache::{CACHE_VERSION, CacheKey, CacheRecord};
+pub(crate) use check::tree_is;
 pub use image::{ImageRecord, ManifestOptions};
 pub(crate) use image::{epoch_of, make_young};
 pub use layout::{IdRange, OpenOptions, OwnerMap, STORE_VERSION};
 pub use lease::Lease;
+pub(crate) use lock::exclusive as exclusive_lock;
 pub use mounts::{CacheMount, Sharing};
 pub use tag::ResolvedImage;
 

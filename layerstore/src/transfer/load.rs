@@ -119,7 +119,7 @@ impl Loader<'_> {
     /// One layer: the one that is here already, or the one that came.
     fn layer(&self, planned: &PlannedLayer) -> Result<Arc<Layer>, TransferError> {
         let layers = self.store.layers();
-        if let Some(layer) = layers.by_diff_id(&planned.diff_id)?
+        if let Some(layer) = layers.ready(layers.by_diff_id(&planned.diff_id)?)?
             && self.lease.hold(layer.short()).is_ok()
         {
             return Ok(layer);

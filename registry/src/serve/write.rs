@@ -138,7 +138,7 @@ fn layers(state: &State, manifest: &Manifest, config: &[u8]) -> Result<Vec<Arc<L
     let pairs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
     pairs
         .map(|(descriptor, diff_id)| {
-            let layer = match store.by_diff_id(diff_id)? {
+            let layer = match store.ready(store.by_diff_id(diff_id)?)? {
                 Some(known) => known,
                 None => store.import_blob(&descriptor.digest, Some(*diff_id)).map_err(refuse)?,
             };

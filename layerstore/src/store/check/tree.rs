@@ -21,7 +21,15 @@ use crate::{
 
 /// What is wrong with the tree, in words: the first thing.
 pub(super) fn check(store: &Store, layer: &Layer, toc: &Toc, deep: bool) -> Result<(), String> {
-    let root = layer.tree_path();
+    compare(&layer.tree_path(), toc, &|uid, gid| store.can_own(uid, gid), deep)
+}
+
+/// Is the directory `root` the tree of `toc`, contents included? Owners are not looked at.
+pub(crate) fn is(root: &Path, toc: &Toc) -> bool {
+    compare(root, toc, &|_, _| false, true).is_ok()
+}
+
+fn compare(root: &Path, toc: &Toc, can_own: CanOwn<'_>, deep: bool) -> Result<(), String> {
     let mut listed: HashSet<&[u8]> = HashSet::with_capacity(toc.len());
     for entry in toc {
         listed.insert(entry.path.as_bytes());
@@ -30,12 +38,12 @@ pub(super) fn check(store: &Store, layer: &Layer, toc: &Toc, deep: bool) -> Resu
             Ok(meta) => meta,
             Err(error) => return Err(format!("`{}`: {error}", entry.path)),
         };
-        let compare = Comparison { store, root: &root, path: &path, entry, meta: &meta, deep };
+        let compare = Comparison { can_own, root, path: &path, entry, meta: &meta, deep };
         compare.run().map_err(|what| format!("`{}` {what}", entry.path))?;
     }
     let mut pending = vec![LayerPath::default()];
     while let Some(directory) = pending.pop() {
-        unlisted(&root, &directory, toc, &listed, &mut pending)?;
+        unlisted(root, &directory, toc, &listed, &mut pending)?;
     }
     Ok(())
 }
@@ -65,8 +73,11 @@ fn unlisted(
     Ok(())
 }
 
+/// Can files in the tree belong to these ids?
+type CanOwn<'a> = &'a dyn Fn(u32, u32) -> bool;
+
 struct Comparison<'a> {
-    store: &'a Store,
+    can_own: CanOwn<'a>,
     root: &'a Path,
     path: &'a Path,
     entry: &'a Entry,
@@ -149,7 +160,7 @@ impl Comparison<'_> {
             return Err(format!("has the time {}, not {}", meta.mtime(), entry.mtime));
         }
         let owners = (meta.uid(), meta.gid());
-        if self.store.can_own(entry.uid, entry.gid) && owners != (entry.uid, entry.gid) {
+        if (self.can_own)(entry.uid, entry.gid) && owners != (entry.uid, entry.gid) {
             return Err(format!("belongs to {owners:?}, not {:?}", (entry.uid, entry.gid)));
         }
         Ok(())
