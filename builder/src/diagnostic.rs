@@ -173,4 +173,6 @@ pub mod code {
     pub const BAD_EXPANSION: &str = "D015";
     /// The ignore file cannot be read.
     pub const BAD_IGNORE_FILE: &str = "D016";
+    /// The file, or something in it, is over one of [`crate::limits`].
+    pub const OVER_LIMIT: &str = "D017";
 }

@@ -58,8 +58,7 @@ impl Pattern {
                 byte => tokens.push(Token::Byte(*byte)),
             }
         }
-        let plain = |token: &Token| if let Token::Byte(byte) = token { Some(*byte) } else { None };
-        let mut suffix: Vec<u8> = tokens.iter().rev().map_while(plain).collect();
+        let mut suffix: Vec<u8> = tokens.iter().rev().map_while(Token::byte).collect();
         suffix.reverse();
         Ok(Self { tokens, suffix })
     }
@@ -101,7 +100,30 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// The bytes that every match begins with.
+    pub(crate) fn literal_prefix(&self) -> Vec<u8> {
+        self.tokens.iter().map_while(Token::byte).collect()
+    }
+
+    /// The bytes that every match ends with.
+    pub(crate) fn literal_suffix(&self) -> &[u8] {
+        &self.suffix
+    }
+
+    /// How many slashes every match has, if that is sure: a class may list one.
+    pub(crate) fn slashes(&self) -> Option<usize> {
+        let is_class = |token: &Token| matches!(token, Token::Class { .. });
+        let is_slash = |token: &&Token| token.byte() == Some(b'/');
+        (!self.tokens.iter().any(is_class)).then(|| self.tokens.iter().filter(is_slash).count())
+    }
+}
+
 impl Token {
+    fn byte(&self) -> Option<u8> {
+        if let Self::Byte(byte) = self { Some(*byte) } else { None }
+    }
+
     /// How many bytes this takes off the front of `rest`, if it fits there.
     fn step(&self, rest: &[u8]) -> Option<usize> {
         match self {

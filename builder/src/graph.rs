@@ -44,7 +44,7 @@ pub struct StageNode {
     /// What it builds on.
     pub base: Base,
     /// Its instructions, triggers of its base first.
-    pub instructions: Vec<Located>,
+    pub instructions: Vec<Arc<Located>>,
     /// Where its FROM line is.
     pub span: Span,
     /// What is wrong with the triggers of its base; it counts only when the stage is needed.
@@ -233,7 +233,7 @@ impl Graph {
                     located.line_span = span;
                     located.word_spans.clear();
                     located.flag_spans.clear();
-                    triggered.push(located);
+                    triggered.push(Arc::new(located));
                 }
                 Err(found) => problems.extend(found.into_iter().map(|mut problem| {
                     problem.span = span;

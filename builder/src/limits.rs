@@ -6,6 +6,33 @@
 /// the same limit, and files that it refuses should not build here only.
 pub const MAX_LINE_BYTES: usize = 65_535;
 
+/// Largest Dockerfile. The reference takes no larger message over its wire; 100,000 instructions of
+/// the usual kind are half of it.
+pub const MAX_DOCKERFILE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most instructions of a Dockerfile: each takes about a kilobyte of memory.
+pub const MAX_INSTRUCTIONS: usize = 200_000;
+
+/// Most things that stand in a Dockerfile: instructions, blank lines, comments.
+pub const MAX_ITEMS: usize = 1_000_000;
+
+/// Longest instruction, its continuation lines joined, without heredocs. The kernel hands a program no
+/// argument over 128 KiB.
+pub const MAX_INSTRUCTION_BYTES: usize = 1024 * 1024;
+
+/// Most `--flags` of one instruction. People write a handful of mounts.
+pub const MAX_FLAGS: usize = 1_000;
+
+/// Largest ignore file. People write a few lines; the largest known lists of paths have some thousand.
+pub const MAX_IGNORE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most patterns of an ignore file, or of the `--exclude`s of one COPY. Each costs a bit for every path.
+pub const MAX_IGNORE_PATTERNS: usize = 100_000;
+
+/// Longest pattern of an ignore file: as long as a path may be on Linux, so that what is longer
+/// names nothing.
+pub const MAX_IGNORE_PATTERN_BYTES: usize = 4_096;
+
 /// Most diagnostics that one file yields. A binary file taken for a Dockerfile would yield millions,
 /// and nobody reads past the first screen.
 pub const MAX_DIAGNOSTICS: usize = 1_000;
@@ -27,6 +54,10 @@ pub const MAX_JSON_DEPTH: usize = 10_000;
 
 /// Most ports that one EXPOSE word can name: all of them.
 pub const MAX_PORT: u32 = 65_535;
+
+/// Most variables that the ARGs and ENVs of a stage may set. A step is handed all of them, and the
+/// kernel takes two megabytes.
+pub const MAX_VARIABLES: usize = 2_000;
 
 /// Most stages that a target may need. Each is planned with a copy of what it builds on; images with more
 /// than a few dozen are made by programs.

@@ -5,18 +5,28 @@
 //! step receives them is the same.
 
 use crate::expand::Scope;
+use crate::limits::MAX_VARIABLES;
+use std::sync::Arc;
 
-/// Names and values in order of their last setting.
+/// Names and values in order of their last setting. A clone costs nothing until one of the two changes,
+/// so that all steps between two ENVs share one list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EnvList {
-    pairs: Vec<(String, String)>,
+    pairs: Arc<Vec<(String, String)>>,
 }
 
 impl EnvList {
     /// Set `name`, moving it to the end.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.pairs.retain(|(n, _)| n != name);
-        self.pairs.push((name.to_owned(), value.to_owned()));
+        let pairs = Arc::make_mut(&mut self.pairs);
+        match pairs.iter().position(|(n, _)| n == name) {
+            Some(at) => {
+                let mut pair = pairs.remove(at);
+                value.clone_into(&mut pair.1);
+                pairs.push(pair);
+            }
+            None => pairs.push((name.to_owned(), value.to_owned())),
+        }
     }
 
     /// The value of `name`.
@@ -27,6 +37,16 @@ impl EnvList {
     /// All pairs in order.
     pub fn pairs(&self) -> &[(String, String)] {
         &self.pairs
+    }
+
+    /// The pairs, shared.
+    pub fn shared(&self) -> Arc<Vec<(String, String)>> {
+        Arc::clone(&self.pairs)
+    }
+
+    /// Whether it holds more than [`MAX_VARIABLES`].
+    pub fn is_over_limit(&self) -> bool {
+        self.pairs.len() > MAX_VARIABLES
     }
 
     /// From `NAME=value` strings of an image's config.
@@ -71,7 +91,7 @@ impl BuildArgs {
             out.set(&name.to_uppercase(), value);
             out.set(&name.to_lowercase(), value);
         }
-        out.pairs
+        Arc::unwrap_or_clone(out.pairs)
     }
 }
 

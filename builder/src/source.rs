@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A range of bytes of a [`SourceFile`]: `start` inclusive, `end` exclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,38 +66,44 @@ pub struct SourceFile {
     pub name: String,
     /// The bytes as they were read.
     pub bytes: Vec<u8>,
-    line_starts: Vec<usize>,
+    /// Where the lines begin; worked out when a place is first asked for, so that a file without
+    /// problems never pays for it.
+    line_starts: OnceLock<Vec<usize>>,
 }
 
 impl SourceFile {
-    /// Takes the bytes and indexes the lines.
+    /// Takes the bytes.
     pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        let bytes = bytes.into();
-        let newlines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-        let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
-        Self { name: name.into(), bytes, line_starts }
+        Self { name: name.into(), bytes: bytes.into(), line_starts: OnceLock::new() }
+    }
+
+    fn line_starts(&self) -> &[usize] {
+        self.line_starts.get_or_init(|| {
+            let newlines = self.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+            std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect()
+        })
     }
 
     /// Line and column of a byte offset; an offset past the end counts as the end.
     #[must_use]
     pub fn line_col(&self, offset: usize) -> LineColumn {
         let offset = offset.min(self.bytes.len());
-        let line = self.line_starts.partition_point(|start| *start <= offset);
-        let start = self.line_starts[line - 1];
+        let line = self.line_starts().partition_point(|start| *start <= offset);
+        let start = self.line_starts()[line - 1];
         LineColumn { line, column: decode(&self.bytes[start..offset]).chars().count() + 1 }
     }
 
     /// Number of lines; the text after a final newline counts as an empty line.
     #[must_use]
     pub fn line_count(&self) -> usize {
-        self.line_starts.len()
+        self.line_starts().len()
     }
 
     /// The span of a line (numbered from 1) without its line ending.
     #[must_use]
     pub fn line_span(&self, line: usize) -> Option<Span> {
-        let start = *self.line_starts.get(line.checked_sub(1)?)?;
-        let next = self.line_starts.get(line).copied().unwrap_or(self.bytes.len());
+        let start = *self.line_starts().get(line.checked_sub(1)?)?;
+        let next = self.line_starts().get(line).copied().unwrap_or(self.bytes.len());
         let mut end = next;
         while end > start && matches!(self.bytes[end - 1], b'\n' | b'\r') {
             end -= 1;

@@ -72,9 +72,21 @@ impl Lexer {
 
     /// Expands one word.
     pub fn expand(&self, word: &str, scope: &dyn Scope) -> Result<Expanded, ExpandError> {
+        if self.is_plain(word) {
+            return Ok(Expanded { text: word.to_owned(), ..Expanded::default() });
+        }
         let mut walk = Walk::new(*self, word, scope);
         let text = walk.until(None, None)?;
         Ok(Expanded { text, reads: walk.reads, unset: walk.unset })
+    }
+
+    /// Whether a word stands for itself: nothing in it is special, and it is within the limit.
+    fn is_plain(self, word: &str) -> bool {
+        let special = |byte: u8| matches!(byte, b'$' | b'\'' | b'"' | 0xef);
+        let escape = self.escape as u8;
+        self.escape.is_ascii()
+            && word.len() <= MAX_EXPANDED_BYTES
+            && !word.bytes().any(|byte| special(byte) || byte == escape)
     }
 
     /// Expands, then cuts at blanks that are neither quoted nor escaped.

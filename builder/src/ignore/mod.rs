@@ -10,8 +10,27 @@
 //! [a-c]    one character; [^a] negates           \c     c itself
 //! ```
 //!
-//! The same matcher serves `COPY --exclude`, whose patterns are not normalised as lines are.
+//! Patterns are sorted once by what a path must begin and end with to match ([`index`]), so that
+//! few of them are tried on a path. The same matcher serves `COPY --exclude`, whose patterns are not
+//! normalised as lines are.
+//!
+//! It stands by itself; a walk hands each directory's answer on and skips what cannot come back:
+//!
+//! ```
+//! use lapstrake_builder::ignore::{Ignore, ParentMatches};
+//!
+//! let ignore = Ignore::parse(b"target\n**/*.log\n!keep.log\n")?;
+//! assert!(ignore.is_excluded("web/errors.log"));
+//! assert!(!ignore.is_excluded("keep.log"));
+//!
+//! let (ignored, matches) = ignore.decide("target", &ParentMatches::default());
+//! assert!(ignored && ignore.can_prune("target", &matches));
+//! let (below, _) = ignore.decide("target/debug", &matches);
+//! assert!(below);
+//! # Ok::<(), lapstrake_builder::ignore::IgnoreError>(())
+//! ```
 
+mod index;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -19,8 +38,11 @@ mod tests;
 pub use pattern::IgnorePattern;
 
 use crate::glob::{BadPattern, clean};
-use crate::limits::MAX_LINE_BYTES;
+use crate::limits::{
+    MAX_IGNORE_BYTES, MAX_IGNORE_PATTERN_BYTES, MAX_IGNORE_PATTERNS, MAX_LINE_BYTES,
+};
 use crate::source::{Span, decode};
+use index::Index;
 
 /// Why an ignore file or a list of patterns cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +64,26 @@ pub enum IgnoreError {
         /// The limit.
         limit: usize,
     },
+    /// A pattern over [`crate::limits::MAX_IGNORE_PATTERN_BYTES`].
+    #[error("pattern {index} is longer than {limit} bytes")]
+    PatternTooLong {
+        /// The number of the pattern, from 0.
+        index: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// More patterns than [`crate::limits::MAX_IGNORE_PATTERNS`].
+    #[error("there are more than {limit} patterns")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// A file over [`crate::limits::MAX_IGNORE_BYTES`].
+    #[error("the ignore file is larger than {limit} bytes")]
+    FileTooLarge {
+        /// The limit.
+        limit: usize,
+    },
 }
 
 /// A parsed ignore file.
@@ -53,6 +95,9 @@ pub struct Ignore {
 impl Ignore {
     /// Reads an ignore file.
     pub fn parse(bytes: &[u8]) -> Result<Self, IgnoreError> {
+        if bytes.len() > MAX_IGNORE_BYTES {
+            return Err(IgnoreError::FileTooLarge { limit: MAX_IGNORE_BYTES });
+        }
         let body = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut patterns = Vec::new();
         let mut start = bytes.len() - body.len();
@@ -122,12 +167,15 @@ fn line_pattern(line: &str) -> Option<String> {
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
     patterns: Vec<IgnorePattern>,
+    index: Index,
+    /// The patterns that begin with `!`.
+    negated: Vec<usize>,
 }
 
 /// Which patterns matched a directory or its parents; the default is that of the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParentMatches {
-    /// Empty for the root, else one bit for each pattern.
+    /// Empty if nothing matched, else one bit for each pattern.
     bits: Vec<u64>,
 }
 
@@ -136,7 +184,12 @@ impl ParentMatches {
         self.bits.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
-    fn set(&mut self, index: usize) {
+    fn word(&self, word: usize) -> u64 {
+        self.bits.get(word).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, index: usize, words: usize) {
+        self.bits.resize(words, 0);
         self.bits[index / 64] |= 1 << (index % 64);
     }
 }
@@ -144,11 +197,17 @@ impl ParentMatches {
 impl Matcher {
     /// Reads patterns as they stand: trimmed and cleaned, nothing else.
     pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, IgnoreError> {
-        let mut parsed = Vec::with_capacity(patterns.len());
+        let mut parsed = Vec::new();
         for (index, pattern) in patterns.iter().enumerate() {
             let pattern = pattern.as_ref().trim();
             if pattern.is_empty() {
                 continue;
+            }
+            if pattern.len() > MAX_IGNORE_PATTERN_BYTES {
+                return Err(IgnoreError::PatternTooLong { index, limit: MAX_IGNORE_PATTERN_BYTES });
+            }
+            if parsed.len() == MAX_IGNORE_PATTERNS {
+                return Err(IgnoreError::TooMany { limit: MAX_IGNORE_PATTERNS });
             }
             let cleaned = clean(pattern);
             let (negated, text) = match cleaned.strip_prefix('!') {
@@ -158,7 +217,8 @@ impl Matcher {
             };
             parsed.push(IgnorePattern::parse(text, negated)?);
         }
-        Ok(Self { patterns: parsed })
+        let negated = (0..parsed.len()).filter(|at| parsed[*at].is_negated()).collect();
+        Ok(Self { index: Index::new(&parsed), negated, patterns: parsed })
     }
 
     /// The patterns in order.
@@ -170,7 +230,7 @@ impl Matcher {
     /// Whether any pattern begins with `!`: then an ignored directory may hold what is not.
     #[must_use]
     pub fn has_negations(&self) -> bool {
-        self.patterns.iter().any(IgnorePattern::is_negated)
+        !self.negated.is_empty()
     }
 
     /// Whether `path` (relative, clean) is ignored, and what its children need to be asked with.
@@ -178,16 +238,23 @@ impl Matcher {
     #[must_use]
     pub fn decide(&self, path: impl AsRef<[u8]>, parent: &ParentMatches) -> (bool, ParentMatches) {
         let path = path.as_ref();
-        let mut matches = ParentMatches { bits: vec![0; self.patterns.len().div_ceil(64)] };
+        let mut matches = ParentMatches::default();
         let mut ignored = false;
-        for (index, pattern) in self.patterns.iter().enumerate() {
-            // A pattern that could not change the answer is not tried, and counts as no match for
-            // the children: that is the reference's rule, not only its speed.
-            let matched =
-                parent.get(index) || (pattern.is_negated() == ignored && pattern.matches(path));
-            if matched {
-                matches.set(index);
-                ignored = !pattern.is_negated();
+        let likely = self.index.likely(path);
+        for word in 0..self.index.words() {
+            let mut left = likely.word(word) | parent.word(word);
+            while left != 0 {
+                let index = word * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let pattern = &self.patterns[index];
+                // A pattern that could not change the answer is not tried, and counts as no match
+                // for the children: that is the reference's rule, not only its speed.
+                let matched =
+                    parent.get(index) || (pattern.is_negated() == ignored && pattern.matches(path));
+                if matched {
+                    matches.set(index, self.index.words());
+                    ignored = !pattern.is_negated();
+                }
             }
         }
         (ignored, matches)
@@ -198,9 +265,9 @@ impl Matcher {
     #[must_use]
     pub fn can_prune(&self, dir: impl AsRef<[u8]>, matches: &ParentMatches) -> bool {
         let dir = dir.as_ref();
-        self.patterns.iter().enumerate().all(|(index, pattern)| {
-            !pattern.is_negated() || matches.get(index) || !pattern.may_match_below(dir)
-        })
+        self.negated
+            .iter()
+            .all(|index| matches.get(*index) || !self.patterns[*index].may_match_below(dir))
     }
 
     /// Whether `path` is ignored, its parents asked first.

@@ -1,9 +1,23 @@
 //! One pattern of an ignore file.
 //!
 //! Most patterns have a simple shape, which is compared directly; `**` in the middle is run as a
-//! set of states over the path, in time pattern times path whatever the pattern.
+//! set of states over the path, in time path times path whatever the pattern: a state is entered by
+//! taking a character, so there are never more of them than characters taken.
 
 use crate::glob::{BadPattern, Pattern, first_char};
+
+/// What every path that a pattern matches has in common; [`super::index`] sorts patterns by it.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// The path begins with these bytes.
+    pub(super) prefix: Vec<u8>,
+    /// The path ends with these bytes.
+    pub(super) suffix: Vec<u8>,
+    /// The path has that many slashes.
+    pub(super) slashes: Option<usize>,
+    /// No path matches.
+    pub(super) never: bool,
+}
 
 /// A pattern with its `!` taken off.
 #[derive(Clone, Debug)]
@@ -96,6 +110,46 @@ impl IgnorePattern {
         }
     }
 
+    /// What a path needs to have for this pattern to match it.
+    pub(super) fn ends(&self) -> Ends {
+        let slashes = |text: &str| Some(text.bytes().filter(|byte| *byte == b'/').count());
+        match &self.shape {
+            Shape::Exact => Ends {
+                prefix: self.text.clone().into_bytes(),
+                suffix: self.text.clone().into_bytes(),
+                slashes: slashes(&self.text),
+                never: false,
+            },
+            Shape::Prefix(prefix) => {
+                Ends { prefix: prefix.clone().into_bytes(), ..Ends::default() }
+            }
+            Shape::Suffix(suffix) => {
+                let name = suffix.strip_prefix('/').unwrap_or(suffix);
+                Ends { suffix: name.as_bytes().to_vec(), ..Ends::default() }
+            }
+            Shape::Glob(glob) => Ends {
+                prefix: glob.literal_prefix(),
+                suffix: glob.literal_suffix().to_vec(),
+                slashes: glob.slashes(),
+                never: false,
+            },
+            Shape::Tail(glob, _) => {
+                Ends { suffix: glob.literal_suffix().to_vec(), ..Ends::default() }
+            }
+            Shape::States(states) => {
+                let byte = |state: &State| match state {
+                    State::Byte(byte) => Some(*byte),
+                    _ => None,
+                };
+                let mut suffix: Vec<u8> = states.iter().rev().map_while(byte).collect();
+                suffix.reverse();
+                let prefix = states.iter().map_while(byte).collect();
+                Ends { prefix, suffix, ..Ends::default() }
+            }
+            Shape::Nothing => Ends { never: true, ..Ends::default() },
+        }
+    }
+
     /// Whether anything below `dir` could match; when in doubt, yes.
     pub(super) fn may_match_below(&self, dir: &[u8]) -> bool {
         let fixed = self.fixed.as_bytes();
@@ -180,7 +234,8 @@ fn states(text: &str) -> Result<Vec<State>, BadPattern> {
                 at += 2 + usize::from(rest.first() == Some(&b'/'));
                 if at >= bytes.len() {
                     states.push(State::Rest);
-                } else {
+                } else if !matches!(states.last(), Some(State::Inside)) {
+                    // A second one in a row takes nothing that the first does not.
                     states.extend([State::Dirs, State::Inside]);
                 }
                 continue;
@@ -214,46 +269,55 @@ fn class_end(bytes: &[u8], start: usize) -> usize {
     (at + 1).min(bytes.len())
 }
 
+/// Words of a set of states that needs no memory of its own; most patterns have one.
+const SMALL_SET_WORDS: usize = 2;
+
 /// Whether the states take the whole path.
 fn run(states: &[State], path: &[u8]) -> bool {
-    let mut active = vec![false; states.len() + 1];
-    let mut next = active.clone();
-    reach(states, &mut active, 0);
+    let words = states.len() / 64 + 1;
+    if words <= SMALL_SET_WORDS {
+        let (mut active, mut next) = ([0; SMALL_SET_WORDS], [0; SMALL_SET_WORDS]);
+        return run_in(states, path, Set(&mut active), Set(&mut next));
+    }
+    let (mut active, mut next) = (vec![0; words], vec![0; words]);
+    run_in(states, path, Set(&mut active), Set(&mut next))
+}
+
+fn run_in<'a>(states: &[State], path: &[u8], mut active: Set<'a>, mut next: Set<'a>) -> bool {
+    active.reach(states, 0);
     let mut at = 0;
     while at < path.len() {
         let Some((c, length)) = first_char(&path[at..]) else { break };
-        next.fill(false);
+        next.0.fill(0);
         let character = &path[at..at + length];
-        let mut alive = false;
-        for (index, state) in states.iter().enumerate().filter(|(index, _)| active[*index]) {
+        for index in active.iter() {
+            // The end takes nothing more.
+            let Some(state) = states.get(index) else { continue };
             match state {
                 State::Byte(_) => {
                     if let Some(after) = literal(states, index, character) {
-                        reach(states, &mut next, after);
+                        next.reach(states, after);
                     }
                 }
-                State::Any if c != '/' => reach(states, &mut next, index + 1),
-                State::Star if c != '/' => reach(states, &mut next, index),
-                State::Class(class) if class.matches(character) => {
-                    reach(states, &mut next, index + 1);
-                }
+                State::Any if c != '/' => next.reach(states, index + 1),
+                State::Star if c != '/' => next.reach(states, index),
+                State::Class(class) if class.matches(character) => next.reach(states, index + 1),
                 State::Inside | State::Rest if c != '\n' => {
-                    next[index] = true;
+                    next.insert(index);
                     if matches!(state, State::Rest) || c == '/' {
-                        reach(states, &mut next, index + 1);
+                        next.reach(states, index + 1);
                     }
                 }
                 _ => {}
             }
-            alive = true;
         }
-        if !alive {
+        if next.0.iter().all(|word| *word == 0) {
             return false;
         }
         std::mem::swap(&mut active, &mut next);
         at += length;
     }
-    active[states.len()]
+    active.contains(states.len())
 }
 
 /// The state after a run of byte states that spells a whole character.
@@ -265,18 +329,41 @@ fn literal(states: &[State], index: usize, character: &[u8]) -> Option<usize> {
     spelled.then_some(index + character.len())
 }
 
-/// Adds a state and those that it leads to without a character.
-fn reach(states: &[State], set: &mut [bool], index: usize) {
-    let mut index = index;
-    while !set[index] {
-        set[index] = true;
-        match states.get(index) {
-            Some(State::Star | State::Rest) => index += 1,
-            Some(State::Dirs) => {
-                set[index + 1] = true;
-                index += 2;
+/// A set of states, one bit for each; the one after the last is the end.
+struct Set<'a>(&'a mut [u64]);
+
+impl Set<'_> {
+    fn contains(&self, index: usize) -> bool {
+        self.0[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    fn insert(&mut self, index: usize) {
+        self.0[index / 64] |= 1 << (index % 64);
+    }
+
+    /// Adds a state and those that it leads to without a character.
+    fn reach(&mut self, states: &[State], mut index: usize) {
+        while !self.contains(index) {
+            self.insert(index);
+            match states.get(index) {
+                Some(State::Star | State::Rest) => index += 1,
+                Some(State::Dirs) => {
+                    self.insert(index + 1);
+                    index += 2;
+                }
+                _ => return,
             }
-            _ => return,
         }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(word, bits)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(word * 64 + bit)
+            })
+        })
     }
 }

@@ -108,8 +108,8 @@ impl Flags {
     }
 
     /// Where all flags stand.
-    pub(super) fn spans(&self) -> Vec<(String, Span)> {
-        self.given.iter().map(|given| (given.name.to_owned(), given.span)).collect()
+    pub(super) fn spans(&self) -> Vec<(&'static str, Span)> {
+        self.given.iter().map(|given| (given.name, given.span)).collect()
     }
 }
 

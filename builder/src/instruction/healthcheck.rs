@@ -45,7 +45,7 @@ impl Healthcheck {
 pub(super) fn lower(
     node: &Node,
     out: &mut Vec<Diagnostic>,
-) -> Option<(Healthcheck, Vec<(String, Span)>)> {
+) -> Option<(Healthcheck, Vec<(&'static str, Span)>)> {
     let rest = node.rest();
     let (kind, text) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
     let text = text.trim_start();

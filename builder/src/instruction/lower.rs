@@ -10,6 +10,7 @@ use crate::diagnostic::{self, Diagnostic, code};
 use crate::source::Span;
 use crate::suggest;
 use crate::syntax::{Node, heredoc_word};
+use std::sync::Arc;
 
 /// The flags of COPY.
 const COPY_FLAGS: [FlagSpec; 6] = [
@@ -54,7 +55,7 @@ pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
         let known = is_known(&node.keyword);
         let located = located(node, &mut out);
         if let Some(stage) = file.stages.last_mut() {
-            stage.instructions.extend(located);
+            stage.instructions.extend(located.map(Arc::new));
         } else if node.keyword.eq_ignore_ascii_case("arg") {
             file.global_args.extend(located.and_then(global_arg));
         } else if known {

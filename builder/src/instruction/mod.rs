@@ -27,6 +27,7 @@ mod value;
 
 use crate::source::Span;
 pub use crate::syntax::{Ast, Comment, Directive, Directives, Escape, Heredoc};
+use std::sync::Arc;
 
 pub use copy::{Copy, CopySource};
 pub use device::Device;
@@ -98,7 +99,7 @@ pub struct Stage {
     /// The value of `--platform`, not expanded.
     pub platform: Option<String>,
     /// The instructions after FROM.
-    pub instructions: Vec<Located>,
+    pub instructions: Vec<Arc<Located>>,
     /// Where the FROM line stands.
     pub span: Span,
     /// The FROM line, joined and trimmed.
@@ -123,7 +124,7 @@ pub struct Located {
     /// Where each argument word stands, where words have places of their own.
     pub word_spans: Vec<Span>,
     /// Where each flag stands, by name.
-    pub flag_spans: Vec<(String, Span)>,
+    pub flag_spans: Vec<(&'static str, Span)>,
     /// The comments directly above.
     pub comments: Vec<Comment>,
 }
@@ -132,7 +133,7 @@ impl Located {
     /// Where a flag stands; the line if it is not given.
     #[must_use]
     pub fn flag_span(&self, name: &str) -> Span {
-        let flag = self.flag_spans.iter().find(|(flag, _)| flag == name);
+        let flag = self.flag_spans.iter().find(|(flag, _)| *flag == name);
         flag.map_or(self.line_span, |(_, span)| *span)
     }
 

@@ -4,6 +4,7 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::expand;
 use crate::source::SourceFile;
 use crate::syntax;
+use std::sync::Arc;
 
 fn lowered(text: impl Into<Vec<u8>>) -> (Dockerfile, Vec<Diagnostic>) {
     let (ast, mut diagnostics) = syntax::parse(&SourceFile::new("Dockerfile", text));
@@ -18,7 +19,7 @@ fn one(text: &str) -> Located {
     let (file, diagnostics) = lowered(format!("FROM x\n{text}"));
     assert!(diagnostics.is_empty(), "{text}: {diagnostics:?}");
     let mut instructions = file.stages.into_iter().flat_map(|stage| stage.instructions);
-    instructions.next().expect("an instruction")
+    Arc::unwrap_or_clone(instructions.next().expect("an instruction"))
 }
 
 /// The messages for the lines after `FROM x`, each with its line and column.

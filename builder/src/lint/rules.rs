@@ -79,10 +79,16 @@ pub(super) fn lines<'a>(ast: &'a Ast, reached: &dyn Fn(usize) -> bool, found: &m
 }
 
 fn is_lower(word: &str) -> bool {
+    if word.is_ascii() {
+        return !word.bytes().any(|byte| byte.is_ascii_uppercase());
+    }
     word.to_lowercase() == word
 }
 
 fn is_upper(word: &str) -> bool {
+    if word.is_ascii() {
+        return !word.bytes().any(|byte| byte.is_ascii_lowercase());
+    }
     word.to_uppercase() == word
 }
 
@@ -99,18 +105,24 @@ fn empty_continuation(node: &Node) -> Option<Found<'_>> {
 }
 
 fn maintainer(node: &Node) -> Option<Found<'_>> {
+    if !node.keyword.eq_ignore_ascii_case("maintainer") {
+        return None;
+    }
     let message = "Maintainer instruction is deprecated in favor of using label".to_owned();
     let found = Found::new("MaintainerDeprecated", node.keyword_span, message, &node.comments);
-    node.keyword.eq_ignore_ascii_case("maintainer").then_some(found).map(|found| {
-        found.with(|it| it.with_help("LABEL org.opencontainers.image.authors=\"…\" says the same"))
-    })
+    Some(
+        found.with(|it| it.with_help("LABEL org.opencontainers.image.authors=\"…\" says the same")),
+    )
 }
 
 fn keyword_casing(node: &Node, wants_lower: bool) -> Option<Found<'_>> {
-    let (good, wanted, casing) = if wants_lower {
-        (is_lower(&node.keyword), node.keyword.to_lowercase(), "lowercase")
+    if if wants_lower { is_lower(&node.keyword) } else { is_upper(&node.keyword) } {
+        return None;
+    }
+    let (wanted, casing) = if wants_lower {
+        (node.keyword.to_lowercase(), "lowercase")
     } else {
-        (is_upper(&node.keyword), node.keyword.to_uppercase(), "uppercase")
+        (node.keyword.to_uppercase(), "uppercase")
     };
     let message = format!(
         "Command '{}' should match the case of the command majority ({casing})",
@@ -118,13 +130,15 @@ fn keyword_casing(node: &Node, wants_lower: bool) -> Option<Found<'_>> {
     );
     let span = node.keyword_span;
     let found = Found::new("ConsistentInstructionCasing", span, message, &node.comments);
-    (!good).then(|| found.with(|it| it.with_fix("write the keyword as the others", span, wanted)))
+    Some(found.with(|it| it.with_fix("write the keyword as the others", span, wanted)))
 }
 
 fn legacy_pair(node: &Node) -> Option<Found<'_>> {
-    let is_pair = ["env", "label"].iter().any(|name| node.keyword.eq_ignore_ascii_case(name));
+    if !["env", "label"].iter().any(|name| node.keyword.eq_ignore_ascii_case(name)) {
+        return None;
+    }
     let words = quoted_words(node.rest(), node.escape);
-    let first = words.first().filter(|word| is_pair && !word.text.contains('='))?;
+    let first = words.first().filter(|word| !word.text.contains('='))?;
     let keyword = &node.keyword;
     let message = format!(
         "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
@@ -151,12 +165,13 @@ fn equal_pair(node: &Node, name: &str) -> Option<String> {
 }
 
 fn from_as_casing(node: &Node) -> Option<Found<'_>> {
-    let words = Some(blank_words(node.rest())).filter(|words| words.len() == 3)?;
-    let (from, as_word) = (&node.keyword, &words[1].text);
+    let from = &node.keyword;
     // A keyword of mixed casing has a finding of its own.
     if !from.eq_ignore_ascii_case("from") || !(is_lower(from) || is_upper(from)) {
         return None;
     }
+    let words = Some(blank_words(node.rest())).filter(|words| words.len() == 3)?;
+    let as_word = &words[1].text;
     let same = (is_lower(from) && is_lower(as_word)) || (is_upper(from) && is_upper(as_word));
     let wanted = if is_lower(from) { as_word.to_lowercase() } else { as_word.to_uppercase() };
     let span = node.span_in_rest(words[1].range.clone());
@@ -375,15 +390,15 @@ fn used_before<'a>(located: &'a Located, seen: &mut Vec<&'a Located>) -> Option<
 
 fn secrets(located: &Located) -> Vec<Found<'_>> {
     let secret = |instruction: &str, name: &str, span: Span| {
+        if !names_secret(name) {
+            return None;
+        }
         let message = format!(
             "Do not use ARG or ENV instructions for sensitive data ({instruction} \"{name}\")"
         );
         let found = Found::new("SecretsUsedInArgOrEnv", span, message, &located.comments);
-        names_secret(name).then(|| {
-            found.with(|it| {
-                it.with_help("give it to the step that needs it: RUN --mount=type=secret")
-            })
-        })
+        let help = "give it to the step that needs it: RUN --mount=type=secret";
+        Some(found.with(|it| it.with_help(help)))
     };
     match &located.instruction {
         Instruction::Arg(args) => {

@@ -12,7 +12,7 @@ use lapstrake_layerstore::oci;
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Problem> {
-    let mut shown = Vec::new();
+    let mut shown = String::from("ARG");
     for arg in args {
         let value = match (planner.given.value(&arg.name), &arg.default) {
             (Some(given), _) => Some(given.to_owned()),
@@ -22,14 +22,20 @@ pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Pro
         if let Some(value) = &value {
             planner.state.env.set(&arg.name, value);
         }
-        shown.push(match &value {
-            Some(value) => format!("{}={value}", arg.name),
-            None => arg.name.clone(),
-        });
-        planner.state.args.push((arg.name.clone(), value));
+        shown.push(' ');
+        shown.push_str(&arg.name);
+        if let Some(value) = &value {
+            shown.push('=');
+            shown.push_str(value);
+        }
+        // A name declared again keeps its place and takes the new value.
+        match planner.state.args.iter_mut().find(|(name, _)| *name == arg.name) {
+            Some(old) => old.1 = value,
+            None => planner.state.args.push((arg.name.clone(), value)),
+        }
     }
-    planner.history(format!("ARG {}", shown.join(" ")), false);
-    Ok(())
+    planner.history(shown, false);
+    planner.check_variables()
 }
 
 /// Expand the pairs of one instruction, all with the same old values.
@@ -40,8 +46,16 @@ fn pairs(
     raw.iter().map(|(k, v)| Ok((planner.expand(k)?, planner.expand(v)?))).collect()
 }
 
-fn shown_pairs(pairs: &[(String, String)]) -> String {
-    pairs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+fn shown_pairs(instruction: &str, pairs: &[(String, String)]) -> String {
+    let length = pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+    let mut shown = String::with_capacity(instruction.len() + length);
+    shown.push_str(instruction);
+    for (name, value) in pairs {
+        for part in [" ", name, "=", value] {
+            shown.push_str(part);
+        }
+    }
+    shown
 }
 
 pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
@@ -50,22 +64,23 @@ pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result
         planner.state.env.set(name, value);
         let pair = format!("{name}={value}");
         let env = &mut planner.state.config.env;
-        let same = |old: &&mut String| old.split_once('=').map_or(old.as_str(), |(n, _)| n) == name;
+        let same = |old: &&mut String| {
+            old.strip_prefix(name.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
         match env.iter_mut().find(same) {
             Some(old) => *old = pair,
             None => env.push(pair),
         }
     }
-    planner.history(format!("ENV {}", shown_pairs(&pairs)), false);
-    Ok(())
+    planner.history(shown_pairs("ENV", &pairs), false);
+    planner.check_variables()
 }
 
 pub(super) fn label(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
     let pairs = pairs(planner, raw)?;
-    for (name, value) in &pairs {
-        planner.state.config.labels.insert(name.clone(), value.clone());
-    }
-    planner.history(format!("LABEL {}", shown_pairs(&pairs)), false);
+    planner.history(shown_pairs("LABEL", &pairs), false);
+    planner.state.config.labels.extend(pairs);
     Ok(())
 }
 

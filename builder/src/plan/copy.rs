@@ -89,18 +89,23 @@ fn refuse_remote(sources: &[String], is_add: bool) -> Result<(), Problem> {
 }
 
 fn history(step: &CopyStep, copy: &Copy, dest: &str) -> String {
-    let mut words = vec![if step.is_add { "ADD".to_owned() } else { "COPY".to_owned() }];
+    let mut text = String::from(if step.is_add { "ADD" } else { "COPY" });
     if step.parents {
-        words.push("--parents".to_owned());
+        text.push_str(" --parents");
     }
+    let mut push = |before: &str, word: &str| {
+        text.push_str(before);
+        text.push_str(word);
+    };
     if let Some(owner) = &step.owner {
-        words.push(format!("--chown={owner}"));
+        push(" --chown=", owner);
     }
     if let Some((mode, _)) = &step.mode {
-        words.push(format!("--chmod={mode}"));
+        push(" --chmod=", mode);
     }
-    words.extend(step.sources.iter().cloned());
-    words.extend(copy.heredocs.iter().map(|h| format!("<<{}", h.name)));
-    words.push(dest.to_owned());
-    format!("{} # buildkit", words.join(" "))
+    step.sources.iter().for_each(|source| push(" ", source));
+    copy.heredocs.iter().for_each(|heredoc| push(" <<", &heredoc.name));
+    push(" ", dest);
+    text.push_str(" # buildkit");
+    text
 }

@@ -19,6 +19,7 @@ use crate::options::NetworkMode;
 use crate::source::Span;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::oci::{ContainerConfig, History, Platform};
+use std::sync::Arc;
 
 /// The search path of images that set none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -119,7 +120,7 @@ pub struct RunStep {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Environment in order, as the key counts it.
-    pub env: Vec<(String, String)>,
+    pub env: Arc<Vec<(String, String)>>,
     /// Working directory.
     pub cwd: String,
     /// USER as written, expanded.

@@ -7,6 +7,7 @@ use crate::diagnostic::code;
 use crate::instruction::mount::MountKind;
 use crate::instruction::{Located, MountFlag, Network, Run, RunScript, Security};
 use crate::options::NetworkMode;
+use std::fmt::Write as _;
 
 /// Where heredoc scripts with a `#!` line are found in a step.
 const SCRIPT_DIR: &str = "/dev/pipes";
@@ -26,7 +27,7 @@ pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> R
     let mounts =
         run.mounts.iter().map(|flag| mount(planner, flag)).collect::<Result<Vec<_>, _>>()?;
     let step = RunStep {
-        env: planner.state.env.pairs().to_vec(),
+        env: planner.state.env.shared(),
         cwd: planner.workdir().to_owned(),
         user: planner.state.config.user.clone(),
         mounts,
@@ -92,19 +93,29 @@ fn insecure(planner: &Planner<'_>, asked: Security) -> Result<bool, Problem> {
 
 /// `RUN |2 a=1 b=2 /bin/sh -c …`: the declared arguments, each once, with their present values.
 fn history(planner: &Planner<'_>, argv: &[String]) -> String {
-    let mut args: Vec<(&str, &str)> = Vec::new();
-    for (name, value) in &planner.state.args {
-        let value = planner.state.env.value(name).or(value.as_deref()).unwrap_or_default();
-        match args.iter_mut().find(|(n, _)| n == name) {
-            Some(old) => old.1 = value,
-            None => args.push((name, value)),
-        }
+    const END: &str = " # buildkit";
+    let state = &planner.state;
+    let mut text = String::with_capacity(
+        "RUN".len() + argv.iter().map(|word| word.len() + 1).sum::<usize>() + END.len(),
+    );
+    text.push_str("RUN");
+    if !state.args.is_empty() {
+        let written = write!(text, " |{}", state.args.len());
+        written.expect("because writing to a String cannot fail");
     }
-    let mut words = vec!["RUN".to_owned()];
-    if !args.is_empty() {
-        words.push(format!("|{}", args.len()));
-        words.extend(args.iter().map(|(n, v)| format!("{n}={v}")));
+    for (name, value) in &state.args {
+        let value = state.env.value(name).or(value.as_deref()).unwrap_or_default();
+        push_words(&mut text, &[" ", name, "=", value]);
     }
-    words.extend(argv.iter().cloned());
-    format!("{} # buildkit", words.join(" "))
+    for word in argv {
+        push_words(&mut text, &[" ", word]);
+    }
+    text.push_str(END);
+    text
+}
+
+fn push_words(text: &mut String, words: &[&str]) {
+    for word in words {
+        text.push_str(word);
+    }
 }

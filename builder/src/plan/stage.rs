@@ -7,6 +7,7 @@ use crate::error::BuildError;
 use crate::expand::{ExpandError, expand};
 use crate::graph::{Graph, StageNode};
 use crate::instruction::{Instruction, Located};
+use crate::limits::MAX_VARIABLES;
 use crate::options::BuildOptions;
 use crate::scope::{BuildArgs, EnvList};
 use crate::source::SourceFile;
@@ -185,6 +186,15 @@ impl Planner<'_> {
 
     pub(super) fn escape(&self) -> char {
         self.input.graph.escape.as_char()
+    }
+
+    /// Too many variables are an error: every step that changes them pays for all.
+    pub(super) fn check_variables(&self) -> Result<(), Problem> {
+        if self.state.env.is_over_limit() || self.state.args.len() > MAX_VARIABLES {
+            let message = format!("a stage has more than {MAX_VARIABLES} variables");
+            return Err(Problem::arguments(&message));
+        }
+        Ok(())
     }
 
     /// Add a history entry.

@@ -6,7 +6,10 @@ use super::heredoc::{HeredocWord, heredoc_words};
 use super::json::{JsonForm, json_form};
 use super::word::{self, CommandSplit};
 use crate::diagnostic::{self, Diagnostic, code};
-use crate::limits::MAX_LINE_BYTES;
+use crate::limits::{
+    MAX_DOCKERFILE_BYTES, MAX_FLAGS, MAX_INSTRUCTION_BYTES, MAX_INSTRUCTIONS, MAX_ITEMS,
+    MAX_LINE_BYTES,
+};
 use crate::source::{SourceFile, Span, decode};
 
 /// The byte order mark, dropped from the first line.
@@ -22,9 +25,21 @@ pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
         diagnostics: Vec::new(),
         zone: DirectiveZone::default(),
         comments: Vec::new(),
+        instructions: 0,
     };
+    if source.bytes.len() > MAX_DOCKERFILE_BYTES {
+        parser.give_up(0, &format!("the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes"));
+    }
     while let Some(line) = parser.lines.next() {
-        parser.top_level(line);
+        if parser.instructions > MAX_INSTRUCTIONS {
+            let message = format!("there are more than {MAX_INSTRUCTIONS} instructions");
+            parser.give_up(line.start, &message);
+        } else if parser.ast.items.len() >= MAX_ITEMS {
+            let message = format!("there are more than {MAX_ITEMS} blank lines and comments");
+            parser.give_up(line.start, &message);
+        } else {
+            parser.top_level(line);
+        }
     }
     parser.check_not_empty(source);
     let Parser { ast, mut diagnostics, .. } = parser;
@@ -64,6 +79,8 @@ struct Parser<'a> {
     zone: DirectiveZone,
     /// Comments since the last instruction.
     comments: Vec<Comment>,
+    /// Instructions so far.
+    instructions: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -82,6 +99,15 @@ impl<'a> Parser<'a> {
             return None;
         }
         Some(trim_newline(content))
+    }
+
+    /// Leaves the rest of the file unread, for a limit that it is over.
+    fn give_up(&mut self, start: usize, message: &str) {
+        let end = self.lines.bytes.len();
+        self.lines.at = end;
+        self.push(start, end, ItemKind::Unreadable);
+        let span = Span::new(start, start);
+        self.diagnostics.push(Diagnostic::error(code::OVER_LIMIT, span, message));
     }
 
     fn push(&mut self, start: usize, end: usize, kind: ItemKind) {
@@ -113,6 +139,7 @@ impl<'a> Parser<'a> {
         } else if trimmed.is_empty() {
             self.push(line.start, line.end, ItemKind::Blank);
         } else {
+            self.instructions += 1;
             let node = self.instruction(start, trimmed);
             let end = self.lines.at;
             self.push(line.start, end, ItemKind::Instruction(Box::new(node)));
@@ -127,6 +154,7 @@ impl<'a> Parser<'a> {
         let mut end = start + first.len();
         let (piece, mut continued) = trim_continuation(first, escape);
         pieces.push((start, piece));
+        let mut length = piece.len();
         while continued {
             let Some(line) = self.lines.next() else { break };
             let Some(content) = self.content(line) else { continue };
@@ -140,8 +168,15 @@ impl<'a> Parser<'a> {
             }
             end = line.start + content.len();
             let (piece, more) = trim_continuation(content, escape);
-            pieces.push((line.start, piece));
             continued = more;
+            length += piece.len() + 1;
+            if length <= MAX_INSTRUCTION_BYTES {
+                pieces.push((line.start, piece));
+            }
+        }
+        if length > MAX_INSTRUCTION_BYTES {
+            let message = format!("the instruction is longer than {MAX_INSTRUCTION_BYTES} bytes");
+            self.over_limit(Span::new(start, start + first.len()), message);
         }
         let line = LogicalLine::join(&pieces);
         let CommandSplit { keyword, flags, rest } = word::split_command(&line, escape);
@@ -157,10 +192,18 @@ impl<'a> Parser<'a> {
             escape,
             line,
         };
+        if node.flags.len() > MAX_FLAGS {
+            let message = format!("the instruction has more than {MAX_FLAGS} flags");
+            self.over_limit(node.keyword_span, message);
+        }
         if takes_heredocs(&node) {
             self.heredocs(&mut node);
         }
         node
+    }
+
+    fn over_limit(&mut self, span: Span, message: String) {
+        self.diagnostics.push(Diagnostic::error(code::OVER_LIMIT, span, message));
     }
 
     /// Reads the bodies of all heredocs that the line opens.

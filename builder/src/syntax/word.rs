@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::ast::{Escape, FlagWord, LogicalLine};
+use crate::limits::MAX_FLAGS;
 
 /// A logical line cut into its parts.
 #[derive(Debug)]
@@ -59,7 +60,10 @@ fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWo
             at += text[at..].len() - text[at..].trim_start().len();
             return (flags, at..range.end);
         }
-        flags.push(FlagWord { text: word, span });
+        // One more than may be shows that there are too many; the rest is read and dropped.
+        if flags.len() <= MAX_FLAGS {
+            flags.push(FlagWord { text: word, span });
+        }
     }
 }
 

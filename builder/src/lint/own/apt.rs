@@ -4,6 +4,7 @@ use super::plain_script;
 use super::shell::{calls, commands};
 use crate::instruction::{Instruction, Located};
 use crate::lint::Found;
+use std::sync::Arc;
 
 /// The programs that install Debian packages.
 const APT: [&str; 2] = ["apt-get", "apt"];
@@ -11,7 +12,11 @@ const APT: [&str; 2] = ["apt-get", "apt"];
 /// Words by which a script may remove the lists, or never keep them.
 const REMOVERS: [&str; 4] = ["clean", "lists", "/apt", "Dir::State"];
 
-pub(super) fn find<'a>(instructions: &'a [Located], is_kept: bool, found: &mut Vec<Found<'a>>) {
+pub(super) fn find<'a>(
+    instructions: &'a [Arc<Located>],
+    is_kept: bool,
+    found: &mut Vec<Found<'a>>,
+) {
     let mut updated: Option<&Located> = None;
     for located in instructions {
         let Instruction::Run(run) = &located.instruction else { continue };

@@ -4,6 +4,7 @@ use super::plain_script;
 use super::shell::commands;
 use crate::instruction::{Copy, Instruction, Located};
 use crate::lint::{ContextFacts, Found};
+use std::sync::Arc;
 
 /// A call that installs what a project's own files list.
 struct Install {
@@ -52,7 +53,7 @@ struct Call {
 }
 
 pub(super) fn find<'a>(
-    instructions: &'a [Located],
+    instructions: &'a [Arc<Located>],
     context: Option<&ContextFacts>,
 ) -> Option<Found<'a>> {
     let mut whole: Option<(&'a Located, &Copy)> = None;

@@ -18,6 +18,7 @@ use crate::plan::Origin;
 use crate::source::Span;
 use crate::suggest;
 use lapstrake_layerstore::reference::Reference;
+use std::sync::Arc;
 
 /// Endings of archives, which ADD unpacks and COPY does not.
 const ARCHIVES: [&str; 13] =
@@ -146,7 +147,7 @@ fn plain_script(run: &Run) -> Option<String> {
     }
 }
 
-fn entrypoint(instructions: &[Located]) -> Option<Found<'_>> {
+fn entrypoint(instructions: &[Arc<Located>]) -> Option<Found<'_>> {
     let last =
         |name: &str| instructions.iter().rev().find(|located| located.instruction.name() == name);
     let (Some(entrypoint), Some(cmd), None) = (last("ENTRYPOINT"), last("CMD"), last("SHELL"))

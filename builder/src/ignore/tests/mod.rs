@@ -1,4 +1,9 @@
+//! What a file of patterns ignores; the plain matcher in [`oracle`] is the judge of random ones.
+
+mod oracle;
+
 use super::*;
+use oracle::Oracle;
 
 #[track_caller]
 fn check(file: &str, ignored: &[&str], kept: &[&str]) {
@@ -112,6 +117,41 @@ fn lists_are_not_normalised_as_lines_are() {
 }
 
 #[test]
+fn limits_are_named() {
+    for (file, message) in [
+        ("a".repeat(4_097), "pattern 0 is longer than 4096 bytes"),
+        ("a\n".repeat(100_001), "there are more than 100000 patterns"),
+        ("#\n".repeat(3_000_000), "the ignore file is larger than 4194304 bytes"),
+    ] {
+        assert_eq!(Ignore::parse(file.as_bytes()).expect_err("too much").to_string(), message);
+    }
+}
+
+/// Patterns that cost a matcher that goes back and tries again more time than there is.
+#[test]
+fn hostile_patterns_take_little_time() {
+    let begun = std::time::Instant::now();
+    let name = "a".repeat(255);
+    let path = "a/".repeat(2_000) + "a";
+    for pattern in [
+        "*a".repeat(2_000) + "b",
+        "**a".repeat(1_300) + "b",
+        "**/".repeat(1_300) + "b",
+        "**/a*".repeat(800) + "/b",
+        "?".repeat(4_000) + "b",
+        "[a-c]*".repeat(600) + "b",
+        "*a[a-z]?".repeat(500) + "**/b",
+    ] {
+        check(&pattern, &[], &[&name, &path]);
+    }
+    let many = "**/*a*a*b\n".repeat(99_999) + "x";
+    let ignore = Ignore::parse(many.as_bytes()).expect("as many as may be");
+    assert!(ignore.is_excluded("x") && !ignore.is_excluded(&name));
+    // Generous: it takes well under a second alone on an idle machine, unoptimised.
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn no_blow_up() {
     let pattern = "**/a*".repeat(100) + "/b";
     let path = "a/".repeat(1_000) + "c";
@@ -140,6 +180,41 @@ proptest::proptest! {
         }
         if pruned {
             proptest::prop_assert!(ignore.is_excluded(&path), "{} by {:?}", path, file);
+        }
+    }
+
+    /// Sorting patterns is only speed, too: each answer is that of trying all of them.
+    #[test]
+    fn as_the_oracle_says(
+        patterns in proptest::collection::vec(
+            "!?(\\*\\*/|/|[abc]{1,3}/|\\*/){0,3}([abc*?é]|\\[[abc^-]{1,3}\\]|\\\\[*?ab]|\\*\\*|\\^){1,4}(/\\*\\*|/|/\\*|\\*\\*/[abc])?",
+            1..90,
+        ),
+        paths in proptest::collection::vec("([abcé*?^\n]|[abc]{2,3})(/[abcé]{1,3}){0,4}", 1..8),
+    ) {
+        // What one of them cannot read, the other cannot.
+        let good: Vec<_> = patterns.iter().filter(|p| Oracle::new(&[p]).is_some()).collect();
+        proptest::prop_assert!(
+            patterns.iter().all(|p| Oracle::new(&[p]).is_some() == Matcher::new(&[p]).is_ok())
+        );
+        let oracle = Oracle::new(&good).expect("each was read by itself");
+        let matcher = Matcher::new(&good).expect("each was read by itself");
+        for path in paths {
+            let (mut ours, mut theirs) = (ParentMatches::default(), Vec::new());
+            let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+            for part in ends.map(|end| &path[..end]) {
+                let (ignored, matches) = matcher.decide(part, &ours);
+                let (expected, expected_matches) = oracle.decide(part.as_bytes(), &theirs);
+                proptest::prop_assert_eq!(ignored, expected, "{} by {:?}", part, good);
+                for (index, expected) in expected_matches.iter().enumerate() {
+                    proptest::prop_assert_eq!(matches.get(index), *expected, "{} in {:?}", part, good);
+                }
+                proptest::prop_assert_eq!(
+                    matcher.can_prune(part, &matches),
+                    oracle.can_prune(part.as_bytes(), &expected_matches)
+                );
+                (ours, theirs) = (matches, expected_matches);
+            }
         }
     }
 

@@ -1,0 +1,151 @@
+//! From a Dockerfile's bytes to steps, stage by stage and whole: 1,000, 10,000, 100,000 instructions.
+//!
+//! `cargo bench -p lapstrake-builder --bench language`; the figures are in `docs/benchmarks.md`.
+
+use divan::{Bencher, black_box};
+use lapstrake_builder::diagnostic::has_errors;
+use lapstrake_builder::graph::{self, Graph};
+use lapstrake_builder::instruction::{self, Dockerfile};
+use lapstrake_builder::lint;
+use lapstrake_builder::options::{BuildOptions, ContextSource, NetworkMode};
+use lapstrake_builder::plan::{BaseFacts, StageInput, plan_stage};
+use lapstrake_builder::source::SourceFile;
+use lapstrake_builder::syntax::{self, Ast};
+use lapstrake_fixtures::dockerfile::realistic;
+use lapstrake_layerstore::oci::Platform;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Instructions of the files that are measured.
+const LENGTHS: [usize; 3] = [1_000, 10_000, 100_000];
+
+fn main() {
+    divan::main();
+}
+
+fn options(text: &str) -> BuildOptions {
+    BuildOptions {
+        dockerfile: text.into(),
+        dockerfile_name: "Dockerfile".into(),
+        context: ContextSource::Empty,
+        ignore_file: None,
+        named_contexts: BTreeMap::new(),
+        build_args: vec![("VERSION_1".into(), "2.0.1".into())],
+        labels: Vec::new(),
+        target: None,
+        platform: Platform::new("linux", "amd64", ""),
+        build_platform: Platform::new("linux", "amd64", ""),
+        no_cache: false,
+        no_cache_filter: Vec::new(),
+        pull: false,
+        secrets: BTreeMap::new(),
+        ssh: BTreeMap::new(),
+        network: NetworkMode::Default,
+        allow_host_network: false,
+        allow_insecure: false,
+        extra_hosts: Vec::new(),
+        ulimits: Vec::new(),
+        shm_size_bytes: 0,
+        resolv_conf: Vec::new(),
+        epoch: None,
+        now: 0,
+        jobs: 1,
+        compression: None,
+    }
+}
+
+fn parsed(file: &SourceFile) -> (Ast, Dockerfile) {
+    let (ast, problems) = syntax::parse(file);
+    assert!(!has_errors(&problems), "{problems:?}");
+    let (dockerfile, problems) = instruction::lower(&ast);
+    assert!(!has_errors(&problems), "{problems:?}");
+    (ast, dockerfile)
+}
+
+/// Plans every stage as a build does; how many steps came of it.
+fn plan(graph: &Graph, options: &BuildOptions, file: &Arc<SourceFile>) -> usize {
+    let base = BaseFacts::default();
+    let mut plans = BTreeMap::new();
+    for index in graph.needed() {
+        let stage = &graph.stages[index];
+        let parent = stage.parent().and_then(|parent| plans.get(&parent));
+        let base = stage.image().map(|_| &base);
+        let input = StageInput { stage, parent, base, graph, options, file };
+        plans.insert(index, plan_stage(&input).expect("the file is right"));
+    }
+    plans.values().map(|plan| plan.steps.len()).sum()
+}
+
+/// What a build says of the file besides building it.
+fn lint(ast: &Ast, dockerfile: &Dockerfile, graph: &Graph, options: &BuildOptions) -> usize {
+    let (config, _) = lint::Config::of(ast);
+    let needed = graph.needed();
+    let found = lint::check(ast, dockerfile, &config, &|stage| needed.contains(&stage));
+    let facts = lint::Facts { base: &|_| None, ignore: None, context: None };
+    found.len() + lint::check_facts(dockerfile, graph, &options.build_args, &config, facts).len()
+}
+
+struct Input {
+    options: BuildOptions,
+    file: Arc<SourceFile>,
+}
+
+impl Input {
+    fn new(instructions: usize) -> Self {
+        let text = realistic(instructions);
+        let options = options(&text);
+        Self { options, file: Arc::new(SourceFile::new("Dockerfile", text)) }
+    }
+}
+
+/// Everything that `lap build` does before it looks for the first step.
+#[divan::bench(args = LENGTHS)]
+fn whole(bencher: Bencher<'_, '_>, instructions: usize) {
+    let input = Input::new(instructions);
+    bencher.bench_local(|| {
+        let options = &input.options;
+        let file = Arc::new(SourceFile::new("Dockerfile", options.dockerfile.clone()));
+        let (ast, dockerfile) = parsed(&file);
+        let graph = graph::resolve(&dockerfile, options, &file).expect("the file is right");
+        let steps = plan(&graph, options, &file);
+        black_box((steps, lint(&ast, &dockerfile, &graph, options)))
+    });
+}
+
+#[divan::bench(args = LENGTHS)]
+fn parse(bencher: Bencher<'_, '_>, instructions: usize) {
+    let input = Input::new(instructions);
+    bencher.bench_local(|| {
+        let file = SourceFile::new("Dockerfile", input.options.dockerfile.clone());
+        black_box(syntax::parse(&file))
+    });
+}
+
+#[divan::bench(args = LENGTHS)]
+fn lower(bencher: Bencher<'_, '_>, instructions: usize) {
+    let input = Input::new(instructions);
+    let (ast, _) = syntax::parse(&input.file);
+    bencher.bench_local(|| black_box(instruction::lower(&ast)));
+}
+
+#[divan::bench(args = LENGTHS)]
+fn resolve(bencher: Bencher<'_, '_>, instructions: usize) {
+    let Input { options, file } = Input::new(instructions);
+    let (_, dockerfile) = parsed(&file);
+    bencher.bench_local(|| black_box(graph::resolve(&dockerfile, &options, &file)));
+}
+
+#[divan::bench(args = LENGTHS)]
+fn plan_all_stages(bencher: Bencher<'_, '_>, instructions: usize) {
+    let Input { options, file } = Input::new(instructions);
+    let graph = graph::resolve(&parsed(&file).1, &options, &file).expect("the file is right");
+    bencher.bench_local(|| black_box(plan(&graph, &options, &file)));
+}
+
+#[divan::bench(args = LENGTHS)]
+fn lint_as_a_build_does(bencher: Bencher<'_, '_>, instructions: usize) {
+    let Input { options, file } = Input::new(instructions);
+    let (ast, dockerfile) = parsed(&file);
+    let graph = graph::resolve(&dockerfile, &options, &file).expect("the file is right");
+    bencher.bench_local(|| black_box(lint(&ast, &dockerfile, &graph, &options)));
+}
