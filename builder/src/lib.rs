@@ -22,6 +22,7 @@ pub mod glob;
 pub mod ignore;
 pub mod chmod;
 pub mod lint;
+pub mod format;
 
 pub mod options;
 pub mod event;

@@ -3,7 +3,7 @@
 use super::Heredoc;
 
 /// A COPY or an ADD. The flags that only one of them has are empty for the other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copy {
     /// Sources in the order written, heredocs apart.
     pub sources: Vec<String>,

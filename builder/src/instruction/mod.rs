@@ -145,7 +145,7 @@ impl Located {
 }
 
 /// An instruction other than FROM. Words are not expanded, and quotes are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instruction {
     /// `ARG name[=default] …`
     Arg(Vec<ArgDecl>),

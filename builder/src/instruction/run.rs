@@ -4,7 +4,7 @@ use super::{Command, Device, Heredoc, MountFlag};
 use crate::syntax::heredoc_word;
 
 /// A RUN instruction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The command as written, heredoc words included.
     pub command: Command,

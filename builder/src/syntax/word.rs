@@ -43,6 +43,22 @@ pub(crate) fn split_command(line: &LogicalLine, escape: Escape) -> CommandSplit 
     CommandSplit { keyword: start..keyword_end, flags, rest }
 }
 
+/// Where the leading words that begin with `--` stand, a bare `--` among them.
+pub(crate) fn flag_ranges(text: &str, range: Range<usize>, escape: Escape) -> Vec<Range<usize>> {
+    let text = &text[..range.end];
+    let mut ranges = Vec::new();
+    let mut at = range.start;
+    loop {
+        at += text[at..].len() - text[at..].trim_start().len();
+        if !text[at..].starts_with("--") {
+            return ranges;
+        }
+        let (_, end) = flag_word(text, at, escape.as_char());
+        ranges.push(at..end);
+        at = end;
+    }
+}
+
 /// Takes the leading words that begin with `--`. A bare `--` ends them and is dropped.
 fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWord>, Range<usize>) {
     let text = &line.text[..range.end];

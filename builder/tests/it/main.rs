@@ -3,4 +3,6 @@
 
 mod cache;
 mod dialects;
+mod invariants;
+mod language;
 mod support;
