@@ -1,7 +1,7 @@
 //! The exit codes of `lap`, documented in `docs/cli.md`; scripts rely on them.
 //!
-//! `lap run` alone passes on the exit code of the program that it ran, and `lap diff` uses
-//! [`Exit::DIFFERENT`] for what is not an error.
+//! `lap run` alone passes on the exit code of the program that it ran, and `lap diff`
+//! and `lap fmt --check` use [`Exit::DIFFERENT`] for what is not an error.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ pub(crate) struct Exit(u8);
 impl Exit {
     /// Done; also when whoever reads standard output went away.
     pub(crate) const OK: Self = Self(0);
-    /// `lap diff`: the two sides are not equal.
+    /// `lap diff`: the two sides are not equal. `lap fmt --check`: a file would change.
     pub(crate) const DIFFERENT: Self = Self(1);
     /// A build step's own command failed.
     pub(crate) const STEP: Self = Self(1);

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How much is collected before it is written.
@@ -50,6 +51,21 @@ impl OutputFile {
             Sink::InPlace(mut file) => file.flush(),
         };
         result.map_err(|error| failed(&dest, &error))
+    }
+
+    /// Replaces a file by these bytes; mode and, where this user may give files away, owner stay.
+    pub(crate) fn replace(dest: &Path, bytes: &[u8]) -> Result<(), CommandError> {
+        let there = dest.metadata().map_err(|error| failed(dest, &error))?;
+        let mut new = Self::create(dest)?;
+        new.write_all(bytes).map_err(|error| failed(dest, &error))?;
+        let file = match &new.sink {
+            Sink::Unnamed(file) | Sink::InPlace(file) => file.get_ref(),
+            Sink::Named(file) => file.get_ref().as_file(),
+        };
+        // Only root may give a file to someone else; the new file is then the user's own.
+        drop(std::os::unix::fs::fchown(file, Some(there.uid()), Some(there.gid())));
+        file.set_permissions(there.permissions()).map_err(|error| failed(dest, &error))?;
+        new.finish()
     }
 
     /// Writes a small file in one go.

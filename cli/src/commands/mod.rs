@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod du;
 pub(crate) mod explain;
+pub(crate) mod fmt;
 pub(crate) mod fsck;
 pub(crate) mod history;
 pub(crate) mod images;

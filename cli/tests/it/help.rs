@@ -12,10 +12,11 @@ fn lap(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// Every command that issue 2 and the design name for now.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "build",
     "check",
     "explain",
+    "fmt",
     "run",
     "images",
     "inspect",

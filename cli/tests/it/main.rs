@@ -3,6 +3,7 @@
 mod bad_input;
 mod build;
 mod explain;
+mod fmt;
 mod help;
 mod look;
 mod real_input;

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// No Dockerfile is larger; what is, is a mistake (the context's archive, a binary).
-const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
 /// An ignore file that is larger would take longer to match than the files it hides.
 const IGNORE_BYTES_MAX: u64 = 4 << 20;
 /// BuildKit's own limit of a secret.
@@ -133,7 +133,7 @@ fn named_dockerfile(file: &Path, directory: &Path) -> Result<PathBuf, CommandErr
     })
 }
 
-fn default_dockerfile(directory: &Path) -> Result<PathBuf, CommandError> {
+pub(crate) fn default_dockerfile(directory: &Path) -> Result<PathBuf, CommandError> {
     let names = ["Dockerfile", "dockerfile"].map(|name| directory.join(name));
     if let Some(path) = names.iter().find(|path| path.exists()) {
         return Ok(path.clone());
@@ -153,7 +153,7 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
     let failed = |error: io::Error| CommandError::from_open(path, &error);
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.is_dir() {

@@ -15,7 +15,10 @@ mod surroundings;
 
 pub(crate) use args::Args;
 pub(crate) use export::to_file;
-pub(crate) use inputs::{build_args, context_ignore_file, read as read_inputs};
+pub(crate) use inputs::{
+    DOCKERFILE_BYTES_MAX, build_args, context_ignore_file, default_dockerfile, read as read_inputs,
+    read_bounded,
+};
 pub(crate) use outputs::Dest;
 
 use crate::error::{CommandError, Kind};
