@@ -128,6 +128,14 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
+    /// A record was written by a later version of this program.
+    #[error("`{}` is a record of version {version}; a newer lap wrote it", path.display())]
+    NewerRecord {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
     /// An overlay feature that layers cannot express.
     #[error(
         "`{path}` in the step's tree has the overlay attribute {attribute}, which is not supported"
@@ -239,6 +247,7 @@ impl StoreError {
             StoreError::Io { .. }
             | StoreError::Stream { .. }
             | StoreError::StoreVersion { .. }
+            | StoreError::NewerRecord { .. }
             | StoreError::StoreFeature { .. }
             | StoreError::OtherOwner { .. }
             | StoreError::OtherOverlay { .. } => ErrorKind::Host,

@@ -31,11 +31,19 @@ pub(crate) struct ChunkWriter {
     chunk_bytes: usize,
     buffer: Vec<u8>,
     written: u64,
+    /// Whether the others go on when a consumer is gone.
+    may_leave: bool,
 }
 
 impl ChunkWriter {
     pub(crate) fn new(chunk_bytes: usize, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
-        ChunkWriter { consumers, chunk_bytes, buffer: Vec::with_capacity(chunk_bytes), written: 0 }
+        let buffer = Vec::with_capacity(chunk_bytes);
+        ChunkWriter { consumers, chunk_bytes, buffer, written: 0, may_leave: false }
+    }
+
+    /// A consumer that is gone does not stop the producer as long as there is another one.
+    pub(crate) fn consumers_may_leave(self) -> ChunkWriter {
+        ChunkWriter { may_leave: true, ..self }
     }
 
     /// Sends the rest, ends the streams, says how many bytes there were.
@@ -49,12 +57,13 @@ impl ChunkWriter {
     fn send(&mut self) -> io::Result<()> {
         let next = Vec::with_capacity(self.chunk_bytes);
         let chunk = Arc::new(std::mem::replace(&mut self.buffer, next));
-        for consumer in &self.consumers {
-            if consumer.send(Arc::clone(&chunk)).is_err() {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
+        let before = self.consumers.len();
+        self.consumers.retain(|consumer| consumer.send(Arc::clone(&chunk)).is_ok());
+        let left = self.consumers.len();
+        if left == before || (self.may_leave && left > 0) {
+            return Ok(());
         }
-        Ok(())
+        Err(io::ErrorKind::BrokenPipe.into())
     }
 
     /// Sends all of `reader`, read straight into the chunks.

@@ -18,7 +18,7 @@ Examples:
   lap fsck --repair     and remove exactly what cannot be used; images that need it go with it
 
 Standard output has a line for each problem. Leftovers of killed processes are no damage: `lap prune`
-removes them. The exit code is 6 when something is damaged and was not repaired, else 0.";
+removes them. What a newer lap wrote is left alone. The exit code is 6 when something is damaged and was not repaired, else 0.";
 
 /// Check that the store is whole
 #[derive(Debug, clap::Args)]
@@ -57,6 +57,7 @@ fn line(problem: &Problem) -> String {
     let severity = match problem.severity {
         Severity::Damage => "damage",
         Severity::Leftover => "leftover",
+        Severity::Unknown => "unknown",
     };
     let repaired = if problem.repaired { " (removed)" } else { "" };
     let text = format!("{severity}: {}: {}{repaired}", problem.object, problem.what);

@@ -58,7 +58,7 @@ impl Layers {
         expected: Expected,
     ) -> Result<Arc<Layer>, StoreError> {
         let (path, file) = self.staging.new_file()?;
-        let taken = take(reader, expected.blob.map(|(_, size)| size), Some((path.clone(), file)));
+        let taken = take(reader, expected.blob, Some((path.clone(), file)));
         let layer = taken.and_then(|taken| {
             check(&taken, &expected)?;
             self.blobs.adopt(&path, &taken.blob.0)?;
@@ -84,7 +84,7 @@ impl Layers {
         }
         let mut file = self.blobs.open_blob(blob)?;
         let size = file.metadata().map_err(StoreError::io("stat", self.blobs.path(blob)))?.len();
-        let taken = take(&mut file, Some(size), None)?;
+        let taken = take(&mut file, Some((*blob, size)), None)?;
         check(&taken, &Expected { blob: Some((*blob, size)), diff_id })?;
         self.keep(taken)
     }
@@ -105,12 +105,7 @@ impl Layers {
 }
 
 fn check(taken: &Taken, expected: &Expected) -> Result<(), StoreError> {
-    let (actual, actual_size) = taken.blob;
-    if let Some((expected, expected_size)) = expected.blob
-        && (expected, expected_size) != (actual, actual_size)
-    {
-        return Err(StoreError::Mismatch { expected, expected_size, actual, actual_size });
-    }
+    check_blob(expected.blob, taken.blob)?;
     match expected.diff_id {
         Some(expected) if expected != taken.diff_id => {
             Err(StoreError::DiffIdMismatch { expected, actual: taken.diff_id })
@@ -119,20 +114,35 @@ fn check(taken: &Taken, expected: &Expected) -> Result<(), StoreError> {
     }
 }
 
+fn check_blob(expected: Option<(Digest, u64)>, blob: (Digest, u64)) -> Result<(), StoreError> {
+    let (actual, actual_size) = blob;
+    match expected {
+        Some((expected, expected_size)) if (expected, expected_size) != blob => {
+            Err(StoreError::Mismatch { expected, expected_size, actual, actual_size })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn take(
     reader: &mut (dyn Read + Send),
-    size: Option<u64>,
+    expected: Option<(Digest, u64)>,
     file: Option<(PathBuf, File)>,
 ) -> Result<Taken, StoreError> {
     // One byte more than promised is enough to see that the promise was false.
-    let limit = size.map_or(u64::MAX, |size| size.saturating_add(1));
+    let limit = expected.map_or(u64::MAX, |(_, size)| size.saturating_add(1));
     std::thread::scope(|scope| {
         let (to_blob, blob_chunks) = channel();
         let (to_decoder, raw_chunks) = channel();
         let (to_hash, plain_chunks) = channel();
         let (to_tar, tar_chunks) = channel();
         let read = scope.spawn(move || {
+            // What was promised is hashed to its end even where it cannot be decoded: bytes that
+            // are not the promised ones are that, and not a broken archive.
             let mut chunks = ChunkWriter::new(CHUNK_BYTES, vec![to_blob, to_decoder]);
+            if expected.is_some() {
+                chunks = chunks.consumers_may_leave();
+            }
             chunks.copy_from(&mut reader.take(limit))?;
             chunks.finish()
         });
@@ -155,6 +165,7 @@ fn take(
         let blob = join(blob)?;
         real_error(read)
             .map_err(|source| StoreError::Stream { action: "read the layer", source })?;
+        check_blob(expected, blob)?;
         let codec = real_error(decoded)
             .map_err(|source| StoreError::Stream { action: "decompress the layer", source })?;
         let entries = entries?;

@@ -60,9 +60,7 @@ pub struct FsckReport {
 impl FsckReport {
     /// Whether nothing is damaged, or everything that was is repaired.
     pub fn is_clean(&self) -> bool {
-        self.problems
-            .iter()
-            .all(|problem| problem.severity == Severity::Leftover || problem.repaired)
+        self.problems.iter().all(|problem| problem.severity != Severity::Damage || problem.repaired)
     }
 }
 
@@ -74,6 +72,8 @@ pub enum Severity {
     Damage,
     /// It only takes space.
     Leftover,
+    /// A newer program wrote it: nothing is known of it, and nothing is done to it.
+    Unknown,
 }
 
 /// Something that is wrong.
@@ -149,6 +149,8 @@ enum Fix {
     Remove(PathBuf),
     /// Keep the sound contents of a pack in a new one.
     Rewrite(PackId, HashSet<ContentHash>),
+    /// Nothing.
+    Leave,
     /// Write the tag again, without the manifest that is gone.
     Retag(Box<crate::Reference>, Box<ImageRecord>),
 }
@@ -156,6 +158,11 @@ enum Fix {
 impl Problem {
     fn damage(object: Object, what: impl Into<String>, fix: Fix) -> Problem {
         Problem { object, what: what.into(), severity: Severity::Damage, repaired: false, fix }
+    }
+
+    fn unknown(object: Object, what: impl Into<String>) -> Problem {
+        let (what, severity) = (what.into(), Severity::Unknown);
+        Problem { object, what, severity, repaired: false, fix: Fix::Leave }
     }
 
     fn leftover(object: Object, what: impl Into<String>, path: PathBuf) -> Problem {

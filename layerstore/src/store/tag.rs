@@ -16,6 +16,8 @@ use crate::{
 
 /// How a tag file of this version begins.
 const HEADER: &str = "lapstrake-tag 1 ";
+/// How a tag file of any version begins, a number and a space following.
+const ANY_HEADER: &str = "lapstrake-tag ";
 /// A prefix of an id shorter than this could be anything.
 const ID_PREFIX_MIN: usize = 4;
 
@@ -186,7 +188,10 @@ impl Store {
         let Some(bytes) = read_record(path)? else { return Ok(None) };
         let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
         if !bytes.starts_with(HEADER.as_bytes()) {
-            return Err(damaged("it is not a tag of a version that this program knows".into()));
+            return Err(match newer_version(&bytes) {
+                Some(version) => StoreError::NewerRecord { path: path.to_owned(), version },
+                None => damaged("it is not a tag".into()),
+            });
         }
         let json = checked::unwrap(HEADER, bytes);
         let json = json.ok_or_else(|| damaged("it does not fit its checksum".into()))?;
@@ -205,4 +210,12 @@ impl Store {
     ) -> Result<Option<(Reference, ImageRecord)>, StoreError> {
         Ok(self.read_tag(path)?.map(|file| (file.reference, file.image)))
     }
+}
+
+/// The version of a tag file that a later program wrote.
+fn newer_version(bytes: &[u8]) -> Option<u32> {
+    let rest = bytes.strip_prefix(ANY_HEADER.as_bytes())?;
+    let number = rest.split(|byte| *byte == b' ').next()?;
+    let version = std::str::from_utf8(number).ok()?.parse().ok()?;
+    (version > 1).then_some(version)
 }

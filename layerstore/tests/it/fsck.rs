@@ -14,6 +14,7 @@ use lapstrake_layerstore::{
     store::{
         ManifestOptions,
         check::{FsckOptions, FsckReport, Severity},
+        gc::PruneOptions,
     },
 };
 
@@ -199,4 +200,28 @@ fn the_wrong_owner_and_the_wrong_version_are_refused() {
     let create = OpenOptions { create: true, ..absent };
     let error = Store::open(&elsewhere, &create).expect_err("something else there");
     assert!(error.to_string().contains("holds `precious`"), "{error}");
+}
+
+#[test]
+fn a_tag_of_a_newer_version_is_left_alone() {
+    let f = full();
+    let path = f.store.root().join("tags").join("f".repeat(64));
+    fs::write(&path, "lapstrake-tag 2 of a form that nobody knows yet").expect("room");
+    for repair in [false, true] {
+        let report = fsck(&f, repair, true);
+        assert!(report.is_clean(), "{:#?}", report.problems);
+        assert_eq!(report.problems.len(), 1);
+        assert_eq!(
+            (report.problems[0].severity, report.problems[0].repaired),
+            (Severity::Unknown, false)
+        );
+        assert!(path.exists());
+    }
+    // Nobody can tell what it keeps, so nothing is pruned.
+    let error = f.store.prune(&PruneOptions::default()).expect_err("a tag that cannot be read");
+    assert!(error.to_string().contains("a newer lap wrote it"), "{error}");
+    fs::write(&path, "lapstrake-tag x").expect("room");
+    assert!(!fsck(&f, false, false).is_clean(), "what is no tag of any version is damaged");
+    fsck(&f, true, false);
+    assert!(!path.exists());
 }

@@ -17,6 +17,9 @@ impl Check<'_> {
             let problem = match self.store.tag_at(&path) {
                 Ok(None) => continue,
                 Ok(Some((reference, image))) => self.tag(&path, &reference, &image),
+                Err(error @ StoreError::NewerRecord { .. }) => {
+                    Some(Problem::unknown(Object::Tag(file_name(&path)), in_words(&error)))
+                }
                 Err(error) => {
                     let object = Object::Tag(file_name(&path));
                     Some(Problem::damage(object, in_words(&error), Fix::Remove(path)))

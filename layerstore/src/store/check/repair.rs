@@ -19,7 +19,7 @@ pub(super) fn repair(store: &Store, report: &mut FsckReport) -> Result<(), Store
             if !matches!(problem.object, Object::Work(_)) {
                 apply(store, &aside, &problem.fix)?;
             }
-            problem.repaired = true;
+            problem.repaired = !matches!(problem.fix, Fix::Leave);
         }
         dangling_index(store, &aside)?;
     }
@@ -30,6 +30,7 @@ pub(super) fn repair(store: &Store, report: &mut FsckReport) -> Result<(), Store
 
 fn apply(store: &Store, aside: &WorkArea, fix: &Fix) -> Result<(), StoreError> {
     match fix {
+        Fix::Leave => Ok(()),
         Fix::Remove(path) => move_aside(path, aside),
         Fix::Rewrite(id, damaged) => rewrite_pack(store, *id, damaged),
         Fix::Retag(reference, image) => store.write_tag(reference, image),
