@@ -16,6 +16,7 @@ use crate::error::BuildError;
 use crate::graph::{self, Graph};
 use crate::ignore::Ignore;
 use crate::instruction::{self, Dockerfile};
+use crate::limits::MAX_NEEDED_STAGES;
 use crate::lint::{self, Config, ContextFacts, Facts};
 use crate::options::BuildOptions;
 use crate::plan::{BaseFacts, ImageKey, StageInput, StagePlan, plan_stage};
@@ -80,8 +81,14 @@ pub fn check(
             Err(_) | Ok(()) => {}
         }
         let subject = Subject { file: &file, ast, dockerfile: &dockerfile, graph: &graph, config };
-        subject.plan(options, surroundings, &mut diagnostics);
-        subject.rules(options, surroundings, &mut diagnostics);
+        if graph.needed().len() > MAX_NEEDED_STAGES {
+            let message = format!("more than {MAX_NEEDED_STAGES} stages that the target needs");
+            let place = graph.stages.last().map(|stage| stage.span).unwrap_or_default();
+            diagnostics.push(Diagnostic::error(code::OVER_LIMIT, place, message));
+        } else {
+            subject.plan(options, surroundings, &mut diagnostics);
+            subject.rules(options, surroundings, &mut diagnostics);
+        }
     }
     diagnostic::tidy(&mut diagnostics);
     Ok(Report { file, diagnostics })

@@ -59,6 +59,14 @@ pub const MAX_PORT: u32 = 65_535;
 /// kernel takes two megabytes.
 pub const MAX_VARIABLES: usize = 2_000;
 
+/// Most bytes that the names and values of a stage's variables may have together: the kernel takes no
+/// larger environment, and values that double with each line would else need memory without end.
+pub const MAX_VARIABLE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Most bytes of history of one stage. It stands in the image's config, of which registries take a few
+/// megabytes; each RUN's entry repeats all arguments.
+pub const MAX_HISTORY_BYTES: usize = 8 * 1024 * 1024;
+
 /// Most stages that a target may need. Each is planned with a copy of what it builds on; images with more
 /// than a few dozen are made by programs.
 pub const MAX_NEEDED_STAGES: usize = 1_000;

@@ -5,7 +5,7 @@
 //! step receives them is the same.
 
 use crate::expand::Scope;
-use crate::limits::MAX_VARIABLES;
+use crate::limits::{MAX_VARIABLE_BYTES, MAX_VARIABLES};
 use std::sync::Arc;
 
 /// Names and values in order of their last setting. A clone costs nothing until one of the two changes,
@@ -13,20 +13,24 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EnvList {
     pairs: Arc<Vec<(String, String)>>,
+    /// Of names and values together.
+    bytes: usize,
 }
 
 impl EnvList {
     /// Set `name`, moving it to the end.
     pub fn set(&mut self, name: &str, value: &str) {
         let pairs = Arc::make_mut(&mut self.pairs);
-        match pairs.iter().position(|(n, _)| n == name) {
-            Some(at) => {
-                let mut pair = pairs.remove(at);
-                value.clone_into(&mut pair.1);
-                pairs.push(pair);
-            }
-            None => pairs.push((name.to_owned(), value.to_owned())),
+        if let Some(at) = pairs.iter().position(|(n, _)| n == name) {
+            let mut pair = pairs.remove(at);
+            self.bytes -= pair.1.len();
+            value.clone_into(&mut pair.1);
+            pairs.push(pair);
+        } else {
+            self.bytes += name.len();
+            pairs.push((name.to_owned(), value.to_owned()));
         }
+        self.bytes += value.len();
     }
 
     /// The value of `name`.
@@ -44,9 +48,13 @@ impl EnvList {
         Arc::clone(&self.pairs)
     }
 
-    /// Whether it holds more than [`MAX_VARIABLES`].
-    pub fn is_over_limit(&self) -> bool {
-        self.pairs.len() > MAX_VARIABLES
+    /// What is wrong if it holds more than [`MAX_VARIABLES`] or [`MAX_VARIABLE_BYTES`].
+    pub fn over_limit(&self) -> Option<String> {
+        if self.pairs.len() > MAX_VARIABLES {
+            return Some(format!("a stage has more than {MAX_VARIABLES} variables"));
+        }
+        (self.bytes > MAX_VARIABLE_BYTES)
+            .then(|| format!("the variables of a stage take more than {MAX_VARIABLE_BYTES} bytes"))
     }
 
     /// From `NAME=value` strings of an image's config.

@@ -53,6 +53,10 @@ pub fn global_scope(
             if let Some(value) = value {
                 scope.set(&arg.name, &value);
             }
+            if let Some(message) = scope.over_limit() {
+                problems.push(Diagnostic::error(code::OVER_LIMIT, arg.span, message));
+                return scope;
+            }
         }
     }
     scope

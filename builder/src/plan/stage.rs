@@ -7,7 +7,7 @@ use crate::error::BuildError;
 use crate::expand::{ExpandError, expand};
 use crate::graph::{Graph, StageNode};
 use crate::instruction::{Instruction, Located};
-use crate::limits::MAX_VARIABLES;
+use crate::limits::{MAX_HISTORY_BYTES, MAX_VARIABLES};
 use crate::options::BuildOptions;
 use crate::scope::{BuildArgs, EnvList};
 use crate::source::SourceFile;
@@ -48,6 +48,8 @@ pub struct StageState {
     pub(super) base_history: Vec<History>,
     /// History since.
     pub(super) history: Vec<HistoryDraft>,
+    /// Bytes of its texts.
+    pub(super) history_bytes: usize,
 }
 
 /// Planning at work on one stage.
@@ -82,6 +84,16 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
     for located in &input.stage.instructions {
         if let Err(problem) = planner.instruction(located) {
             problems.push(Diagnostic::error(problem.code, located.line_span, problem.message));
+            // What is over a limit would be so again at every line that follows.
+            if problem.code == code::OVER_LIMIT {
+                break;
+            }
+        }
+        if planner.state.history_bytes > MAX_HISTORY_BYTES {
+            let message =
+                format!("the history of a stage takes more than {MAX_HISTORY_BYTES} bytes");
+            problems.push(Diagnostic::error(code::OVER_LIMIT, located.line_span, message));
+            break;
         }
     }
     if !problems.is_empty() {
@@ -190,15 +202,19 @@ impl Planner<'_> {
 
     /// Too many variables are an error: every step that changes them pays for all.
     pub(super) fn check_variables(&self) -> Result<(), Problem> {
-        if self.state.env.is_over_limit() || self.state.args.len() > MAX_VARIABLES {
+        if self.state.args.len() > MAX_VARIABLES {
             let message = format!("a stage has more than {MAX_VARIABLES} variables");
-            return Err(Problem::arguments(&message));
+            return Err(Problem { code: code::OVER_LIMIT, message });
         }
-        Ok(())
+        match self.state.env.over_limit() {
+            Some(message) => Err(Problem { code: code::OVER_LIMIT, message }),
+            None => Ok(()),
+        }
     }
 
     /// Add a history entry.
     pub(super) fn history(&mut self, created_by: String, makes_layer: bool) {
+        self.state.history_bytes += created_by.len();
         self.state.history.push(HistoryDraft { created_by, makes_layer });
     }
 

@@ -5,4 +5,5 @@ mod cache;
 mod dialects;
 mod invariants;
 mod language;
+mod hostile;
 mod support;
