@@ -158,7 +158,15 @@ impl Subject<'_> {
             };
             let parent = parent.map(|(plan, _)| plan);
             let base = image.map(|facts| facts.unwrap_or(&nothing_known));
-            match plan_stage(&StageInput { stage, parent, base, graph, options, file }) {
+            match plan_stage(&StageInput {
+                stage,
+                parent,
+                base,
+                graph,
+                options,
+                file,
+                guess: false,
+            }) {
                 Ok(plan) => drop(plans.insert(index, (plan, known))),
                 Err(BuildError::Dockerfile { diagnostics: problems, .. }) => {
                     // References were looked up when the graph was laid out. A trigger's text is not

@@ -175,4 +175,6 @@ pub mod code {
     pub const BAD_IGNORE_FILE: &str = "D016";
     /// The file, or something in it, is over one of [`crate::limits`].
     pub const OVER_LIMIT: &str = "D017";
+    /// `# syntax=` asks for a language that is not the one built in (a warning).
+    pub const OTHER_SYNTAX: &str = "D018";
 }

@@ -5,11 +5,10 @@
 
 use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
-use crate::exec::BaseTable;
 use crate::expand::expand;
 use crate::instruction::{Dockerfile, Escape, Instruction, Located, Stage, parse_onbuild};
 use crate::options::{BuildOptions, NamedContext};
-use crate::plan::{ImageKey, Origin, global_scope};
+use crate::plan::{BaseFacts, ImageKey, Origin, global_scope};
 use crate::scope::EnvList;
 use crate::source::{SourceFile, Span};
 use crate::suggest;
@@ -20,6 +19,9 @@ use std::sync::Arc;
 
 /// The name of the empty base.
 const SCRATCH: &str = "scratch";
+
+/// What is known of base images so far.
+pub type KnownBases<'a> = &'a dyn Fn(&ImageKey) -> Option<&'a BaseFacts>;
 
 /// What a stage builds on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +173,7 @@ impl Graph {
     }
 
     /// Images that needed stages name and that are not in `known`; none when planning can go on.
-    pub fn missing_bases(&self, known: &BaseTable) -> Option<Vec<ImageKey>> {
+    pub fn missing_bases(&self, known: KnownBases<'_>) -> Option<Vec<ImageKey>> {
         let mut missing = BTreeSet::new();
         for index in self.needed() {
             missing.extend(self.stages[index].image().cloned());
@@ -180,14 +182,14 @@ impl Graph {
                 _ => None,
             }));
         }
-        missing.retain(|image| !known.has(image));
+        missing.retain(|image| known(image).is_none());
         (!missing.is_empty()).then(|| missing.into_iter().collect())
     }
 
     /// Put the ONBUILD triggers of base images that are known now before their stages' instructions.
     pub fn apply_triggers(
         &mut self,
-        known: &BaseTable,
+        known: KnownBases<'_>,
         file: &Arc<SourceFile>,
     ) -> Result<(), BuildError> {
         let mut problems = Vec::new();
@@ -196,7 +198,7 @@ impl Graph {
             if node.triggers_applied {
                 continue;
             }
-            let Some(facts) = node.image().and_then(|image| known.facts(image)) else { continue };
+            let Some(facts) = node.image().and_then(known) else { continue };
             let texts = facts.config.on_build.clone();
             self.prepend(index, &texts);
         }

@@ -70,6 +70,12 @@ pub struct BuildOptions {
 }
 
 impl BuildOptions {
+    /// A Dockerfile alone, for this machine: no context, no arguments, no rights.
+    #[must_use]
+    pub fn of(dockerfile: impl Into<Vec<u8>>) -> Self {
+        Self::new(dockerfile, "Dockerfile", ContextSource::Empty, Platform::host())
+    }
+
     /// A build of a file for a platform, with everything else as if no flag were given.
     #[must_use]
     pub fn new(

@@ -9,7 +9,7 @@ use crate::ui::format;
 use crate::ui::terminal::note;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
-use lapstrake_layerstore::source::{ImageSource, SourceError};
+use lapstrake_layerstore::source::{ImageSource, Seen, SourceError};
 use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
 use lapstrake_registry::{
     Client, CredentialFiles, Event, Options, Outcome, Part, Progress, RegistryError,
@@ -91,6 +91,33 @@ impl LazyClient {
     }
 }
 
+impl LazyClient {
+    fn client(&self, reference: &Reference) -> Result<&Client, SourceError> {
+        if self.client.get().is_none() {
+            let made = client(&self.settings, &self.args).map_err(|e| failed(reference, e))?;
+            // Two stages may get here at once; one of the clients is used then.
+            drop(self.client.set(made));
+        }
+        Ok(self.client.get().expect("because it was just set, by this thread or another"))
+    }
+}
+
+fn failed(reference: &Reference, source: RegistryError) -> SourceError {
+    SourceError::Fetch { reference: Box::new(reference.clone()), source: Box::new(source) }
+}
+
+/// That there is no such image is an answer and no failure.
+fn answer<T>(
+    reference: &Reference,
+    result: Result<T, RegistryError>,
+) -> Result<Option<T>, SourceError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(failed(reference, error)),
+    }
+}
+
 impl ImageSource for LazyClient {
     fn fetch(
         &self,
@@ -99,19 +126,16 @@ impl ImageSource for LazyClient {
         store: &Store,
         lease: &Lease,
     ) -> Result<Option<ImageRecord>, SourceError> {
-        let failed = |source: RegistryError| SourceError::Fetch {
-            reference: Box::new(reference.clone()),
-            source: Box::new(source),
-        };
-        if self.client.get().is_none() {
-            // Two stages may get here at once; one of the clients is used then.
-            drop(self.client.set(client(&self.settings, &self.args).map_err(failed)?));
-        }
-        let known = self.client.get().expect("because it was just set, by this thread or another");
-        match known.pull(reference, platform, store, lease, &TransferLines::default()) {
-            Ok(image) => Ok(Some(image)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
+        let lines = TransferLines::default();
+        let pulled = self.client(reference)?.pull(reference, platform, store, lease, &lines);
+        answer(reference, pulled)
+    }
+
+    fn look(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Seen>, SourceError> {
+        answer(reference, self.client(reference)?.look(reference, platform))
     }
 }

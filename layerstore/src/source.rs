@@ -4,6 +4,7 @@
 use std::{error::Error, path::PathBuf};
 
 use crate::{
+    digest::Digest,
     oci::Platform,
     reference::Reference,
     store::{ImageRecord, Lease, Store},
@@ -21,6 +22,27 @@ pub trait ImageSource: Send + Sync {
         store: &Store,
         lease: &Lease,
     ) -> Result<Option<ImageRecord>, SourceError>;
+
+    /// Says what an image is without bringing it: nothing is stored. `None` if there is none of that
+    /// name, or if this source cannot say.
+    fn look(
+        &self,
+        _reference: &Reference,
+        _platform: &Platform,
+    ) -> Result<Option<Seen>, SourceError> {
+        Ok(None)
+    }
+}
+
+/// An image that was looked at and not fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The digest of the manifest for the platform.
+    pub manifest: Digest,
+    /// The digest of the config, which is the image's id.
+    pub config: Digest,
+    /// The config's exact bytes; their digest was checked.
+    pub config_bytes: Vec<u8>,
 }
 
 /// Why a source could not bring an image.

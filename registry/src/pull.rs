@@ -18,6 +18,7 @@ use lapstrake_layerstore::digest::{DiffId, Digest};
 use lapstrake_layerstore::layers::{Expected, Layer};
 use lapstrake_layerstore::oci::{Descriptor, ImageConfig, Platform, media_type};
 use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::source::Seen;
 use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
 
 use crate::client::{Client, Session};
@@ -57,6 +58,42 @@ impl Client {
         let session = self.session(reference, Operation::Resolve, scopes, &Silent)?;
         Ok(manifest::fetch(&session, reference, platform)?.descriptor.digest)
     }
+
+    /// Finds out what an image is now: its manifest's digest and its config. Nothing is stored.
+    pub fn look(&self, reference: &Reference, platform: &Platform) -> Result<Seen, RegistryError> {
+        let scopes = Scopes::pull(reference.repository());
+        let session = self.session(reference, Operation::Resolve, scopes, &Silent)?;
+        let fetched = manifest::fetch(&session, reference, platform)?;
+        let object = format!("manifest {}", fetched.descriptor.digest);
+        check_is_image(&fetched).map_err(|fault| session.error(Some(&object), fault))?;
+        let descriptor = &fetched.manifest.config;
+        let config_bytes = fetch_config(&session, descriptor)?;
+        let (manifest, config) = (fetched.descriptor.digest, descriptor.digest);
+        Ok(Seen { manifest, config, config_bytes })
+    }
+}
+
+/// The config's bytes from the registry, verified.
+fn fetch_config(session: &Session<'_>, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+    let (digest, size) = (descriptor.digest, descriptor.size);
+    let object = format!("config {digest}");
+    let wrong = |fault| session.error(Some(&object), fault);
+    if size > limits::CONFIG_BYTES {
+        return Err(wrong(Fault::TooLarge { limit: limits::CONFIG_BYTES }));
+    }
+    let stop = Stop::default();
+    let mut reader = BlobReader::new(session, &stop, Part::Config, digest, size);
+    let mut bytes = Vec::new();
+    if let Err(error) = std::io::Read::read_to_end(&mut reader, &mut bytes) {
+        let other = || wrong(Fault::Connection(error));
+        return Err(reader.take_failure().unwrap_or_else(other));
+    }
+    let actual = Digest::of(&bytes);
+    if actual != digest {
+        let (expected, actual) = (digest.to_string(), actual.to_string());
+        return Err(wrong(Fault::Digest { expected, actual }));
+    }
+    Ok(bytes)
 }
 
 /// One pull under way.
@@ -100,29 +137,13 @@ impl Pull<'_> {
     /// The config's bytes, from the store or the registry.
     fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let (digest, size) = (descriptor.digest, descriptor.size);
-        let object = format!("config {digest}");
-        let wrong = |fault| self.session.error(Some(&object), fault);
-        if size > limits::CONFIG_BYTES {
-            return Err(wrong(Fault::TooLarge { limit: limits::CONFIG_BYTES }));
-        }
         self.session.tell(Event::Started { digest, part: Part::Config, size });
         // A blob of the store that cannot be read is fetched again; fsck tells about it.
         if let Ok(bytes) = self.store.blobs().get(&digest, limits::CONFIG_BYTES) {
             self.session.tell(Event::Done { digest, outcome: Outcome::Present });
             return Ok(bytes);
         }
-        let stop = Stop::default();
-        let mut reader = BlobReader::new(self.session, &stop, Part::Config, digest, size);
-        let mut bytes = Vec::new();
-        if let Err(error) = std::io::Read::read_to_end(&mut reader, &mut bytes) {
-            let other = || wrong(Fault::Connection(error));
-            return Err(reader.take_failure().unwrap_or_else(other));
-        }
-        let actual = Digest::of(&bytes);
-        if actual != digest {
-            let (expected, actual) = (digest.to_string(), actual.to_string());
-            return Err(wrong(Fault::Digest { expected, actual }));
-        }
+        let bytes = fetch_config(self.session, descriptor)?;
         self.session.tell(Event::Done { digest, outcome: Outcome::Downloaded });
         Ok(bytes)
     }

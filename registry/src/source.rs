@@ -2,7 +2,7 @@
 
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
-use lapstrake_layerstore::source::{ImageSource, SourceError};
+use lapstrake_layerstore::source::{ImageSource, Seen, SourceError};
 use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
 
 use crate::client::Client;
@@ -46,6 +46,21 @@ impl ImageSource for Client {
         lease: &Lease,
     ) -> Result<Option<ImageRecord>, SourceError> {
         self.observed(&Silent).fetch(reference, platform, store, lease)
+    }
+
+    fn look(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Seen>, SourceError> {
+        match Self::look(self, reference, platform) {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(SourceError::Fetch {
+                reference: Box::new(reference.clone()),
+                source: Box::new(error),
+            }),
+        }
     }
 }
 

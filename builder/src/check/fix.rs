@@ -118,7 +118,15 @@ fn meaning(options: &BuildOptions) -> Option<String> {
         let parent = stage.parent().and_then(|parent| plans.get(&parent));
         let base = stage.image().map(|_| &nothing_known);
         let _infallible = writeln!(text, "{:?} {:?}", stage.name, stage.base);
-        match plan_stage(&StageInput { stage, parent, base, graph: &graph, options, file: &file }) {
+        match plan_stage(&StageInput {
+            stage,
+            parent,
+            base,
+            graph: &graph,
+            options,
+            file: &file,
+            guess: false,
+        }) {
             Ok(plan) => {
                 let actions: Vec<_> = plan.steps.iter().map(|step| &step.action).collect();
                 let _infallible = writeln!(

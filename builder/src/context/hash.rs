@@ -12,6 +12,8 @@ use lapstrake_layerstore::contents::{ContentWriter, Contents};
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::Kind;
+use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -21,8 +23,8 @@ const FILES_PER_THREAD_MIN: usize = 16;
 /// What hashing needs besides the files.
 #[derive(Debug, Clone, Copy)]
 pub struct Hasher<'a> {
-    /// Where bytes go.
-    pub contents: &'a Arc<Contents>,
+    /// Where bytes go; nowhere when only hashes are wanted.
+    pub contents: Option<&'a Arc<Contents>>,
     /// What is known already.
     pub memo: &'a Mutex<Memo>,
     /// When the build began, in nanoseconds since 1970.
@@ -61,7 +63,7 @@ impl Hasher<'_> {
             let items = each.items.iter_mut().map(|i| (&i.source, &mut i.node));
             for (path, node) in std::iter::once((&each.source, &mut each.node)).chain(items) {
                 let stored = match node.content {
-                    Some(hash) if node.size > 0 => self.contents.has(&hash),
+                    Some(hash) if node.size > 0 => self.contents.is_none_or(|all| all.has(&hash)),
                     _ => true,
                 };
                 if node.kind == Kind::File && !stored {
@@ -99,7 +101,7 @@ impl Hasher<'_> {
         let next = AtomicUsize::new(0);
         let jobs: Vec<Mutex<Job<'_>>> = jobs.into_iter().map(Mutex::new).collect();
         let worker = || -> Result<(), BuildError> {
-            let mut writer = self.contents.writer();
+            let mut writer = self.contents.map(Contents::writer);
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let job = &mut *lock(job);
                 let before = job.node.content;
@@ -107,7 +109,7 @@ impl Hasher<'_> {
                 check(&job.path, before.is_none_or(|old| old == hash))?;
                 job.node.content = Some(hash);
             }
-            writer.finish()?;
+            writer.map_or(Ok(()), ContentWriter::finish)?;
             Ok(())
         };
         std::thread::scope(|scope| {
@@ -125,7 +127,7 @@ impl Hasher<'_> {
         &self,
         tree: &ContextTree,
         job: &Job<'_>,
-        writer: &mut ContentWriter,
+        writer: &mut Option<ContentWriter>,
     ) -> Result<ContentHash, BuildError> {
         let shown = tree.path().join(job.path.as_path());
         let changed = || BuildError::ContextChanged { path: shown.display().to_string() };
@@ -137,7 +139,10 @@ impl Hasher<'_> {
         if before != seen {
             return Err(changed());
         }
-        let (hash, size) = writer.put_file(&mut file, seen.size)?;
+        let (hash, size) = match writer {
+            Some(writer) => writer.put_file(&mut file, seen.size)?,
+            None => hash_only(&mut file, &shown)?,
+        };
         let after = stamp_of(&file, &shown)?;
         if after != before || size != seen.size {
             return Err(changed());
@@ -145,6 +150,18 @@ impl Hasher<'_> {
         lock(self.memo).put(before, hash, self.build_start_ns);
         Ok(hash)
     }
+}
+
+/// Hash of a file whose bytes are not kept.
+fn hash_only(file: &mut File, shown: &Path) -> Result<(ContentHash, u64), BuildError> {
+    let mut hasher = blake3::Hasher::new();
+    let size = std::io::copy(file, &mut hasher).map_err(|source| BuildError::Context {
+        verb: "read",
+        path: shown.to_owned(),
+        errno: source.raw_os_error().unwrap_or(0),
+        source,
+    })?;
+    Ok((ContentHash::from_bytes(*hasher.finalize().as_bytes()), size))
 }
 
 /// Note the regular file at `path` as one to be hashed.

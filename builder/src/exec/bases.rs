@@ -6,9 +6,11 @@ use crate::error::BuildError;
 use crate::event::Event;
 use crate::key::ChainId;
 use crate::options::BuildOptions;
-use crate::plan::{BaseFacts, ImageKey};
+use crate::plan::{BaseFacts, Found, ImageKey, ImagePlace};
 use lapstrake_layerstore::DiffId;
+use lapstrake_layerstore::digest::Digest;
 use lapstrake_layerstore::layers::Layer;
+use lapstrake_layerstore::oci::ImageConfig;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::{ImageRecord, Lease};
 use lapstrake_layerstore::view::View;
@@ -19,9 +21,12 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 struct BaseImage {
     facts: BaseFacts,
-    config_digest: String,
+    /// Empty when the image was only looked at.
     layers: Vec<Arc<Layer>>,
     diff_ids: Vec<DiffId>,
+    place: ImagePlace,
+    config: Option<Digest>,
+    manifest: Option<Digest>,
 }
 
 /// The images that a build starts from.
@@ -31,11 +36,6 @@ pub struct BaseTable {
 }
 
 impl BaseTable {
-    /// Whether the image is here.
-    pub fn has(&self, image: &ImageKey) -> bool {
-        self.images.contains_key(image)
-    }
-
     /// What planning has to know of an image.
     pub fn facts(&self, image: &ImageKey) -> Option<&BaseFacts> {
         self.images.get(image).map(|base| &base.facts)
@@ -43,7 +43,7 @@ impl BaseTable {
 
     /// Digest of the image's config.
     pub(crate) fn digest(&self, image: &ImageKey) -> Option<String> {
-        self.images.get(image).map(|base| base.config_digest.clone())
+        self.images.get(image)?.config.as_ref().map(Digest::to_string)
     }
 
     /// Get the images, all at once.
@@ -70,6 +70,38 @@ impl BaseTable {
         };
         for (image, base) in wanted.iter().zip(fetched) {
             self.images.insert(image.clone(), base?);
+        }
+        Ok(())
+    }
+
+    /// Where an image is.
+    pub(crate) fn place(&self, image: &ImageKey) -> ImagePlace {
+        self.images.get(image).map(|base| base.place).unwrap_or_default()
+    }
+
+    /// What a plan shows of an image.
+    pub(crate) fn found(&self, image: &ImageKey) -> Found {
+        let Some(base) = self.images.get(image) else { return Found::default() };
+        Found {
+            facts: base.facts.clone(),
+            place: base.place,
+            config: base.config.as_ref().map(Digest::to_string),
+            manifest: base.manifest.as_ref().map(Digest::to_string),
+        }
+    }
+
+    /// Look at the images where they are: nothing is fetched. Of an image that nobody knows, nothing is
+    /// known, which is no error.
+    pub(crate) fn look(
+        &mut self,
+        wanted: &[ImageKey],
+        options: &BuildOptions,
+        deps: &BuildDeps<'_>,
+        lease: &Lease,
+    ) -> Result<(), BuildError> {
+        for image in wanted {
+            let base = look(image, options, deps, lease)?;
+            self.images.insert(image.clone(), base);
         }
         Ok(())
     }
@@ -119,25 +151,91 @@ fn fetch(
             })?
             .ok_or_else(|| BuildError::BaseNotFound { reference: shown.to_owned() })?,
     };
-    let layers = deps.store.image_layers(&record)?;
-    for layer in &layers {
-        lease.hold(layer.short())?;
-    }
-    let config = deps.store.image_config(&record)?;
     deps.observer.event(Event::BaseResolved {
         reference: shown,
         config_digest: record.config.to_string(),
         local: from_store,
     });
+    from_record(&record, deps, lease)
+}
+
+/// An image of the store.
+fn from_record(
+    record: &ImageRecord,
+    deps: &BuildDeps<'_>,
+    lease: &Lease,
+) -> Result<BaseImage, BuildError> {
+    let layers = deps.store.image_layers(record)?;
+    for layer in &layers {
+        lease.hold(layer.short())?;
+    }
+    let config = deps.store.image_config(record)?;
+    Ok(BaseImage {
+        layers,
+        place: ImagePlace::Store,
+        config: Some(record.config),
+        manifest: record.manifest.as_ref().map(|manifest| manifest.digest),
+        ..from_config(config)
+    })
+}
+
+/// What the config says, and nothing else.
+fn from_config(config: ImageConfig) -> BaseImage {
     let platform = Some(config.platform());
     let (config, rootfs, history, author) =
         (config.config, config.rootfs, config.history, config.author);
-    Ok(BaseImage {
+    BaseImage {
         facts: BaseFacts { config, history, author, platform },
-        config_digest: record.config.to_string(),
-        layers,
+        layers: Vec::new(),
         diff_ids: rootfs.diff_ids,
-    })
+        place: ImagePlace::Registry,
+        config: None,
+        manifest: None,
+    }
+}
+
+fn look(
+    image: &ImageKey,
+    options: &BuildOptions,
+    deps: &BuildDeps<'_>,
+    lease: &Lease,
+) -> Result<BaseImage, BuildError> {
+    let shown = image.reference.as_str();
+    let reference = Reference::parse(shown)
+        .map_err(|e| BuildError::plan(format!("invalid reference format: {shown}: {e}")))?;
+    let local = local(image, deps)?;
+    if let (Some(record), false) = (&local, options.pull) {
+        return from_record(record, deps, lease);
+    }
+    let unknown = BaseImage {
+        facts: BaseFacts::default(),
+        place: ImagePlace::Unknown,
+        ..from_config(ImageConfig::default())
+    };
+    let seen = match deps.images.look(&reference, &image.platform) {
+        Ok(seen) => seen,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|e| format!(": {e}"));
+            let message =
+                format!("{error}{}; the plan is made without it", cause.unwrap_or_default());
+            deps.observer.event(Event::Warning { message });
+            None
+        }
+    };
+    match (seen, local) {
+        (None, Some(record)) => from_record(&record, deps, lease),
+        (None, None) => Ok(unknown),
+        (Some(seen), Some(record)) if record.config == seen.config => {
+            from_record(&record, deps, lease)
+        }
+        (Some(seen), _) => {
+            let config = ImageConfig::parse(&seen.config_bytes).map_err(|source| {
+                BuildError::plan(format!("the config of {shown} cannot be read: {source}"))
+            })?;
+            let (config_digest, manifest) = (Some(seen.config), Some(seen.manifest));
+            Ok(BaseImage { config: config_digest, manifest, ..from_config(config) })
+        }
+    }
 }
 
 /// The image as the store has it, when its platform is the wanted one.

@@ -39,14 +39,7 @@ pub(crate) fn prepare<'s>(
     } else {
         Source::open(at.session, at.planned, at.board, &step.origin)?
     };
-    let excludes = match step.excludes.as_slice() {
-        [] => None,
-        patterns => Some(
-            Matcher::new(patterns)
-                .map_err(|e| BuildError::plan(format!("--exclude is not valid: {e}")))?,
-        ),
-    };
-    let how = Selector { excludes, parents: step.parents, literal: false };
+    let how = selector(step)?;
     let paths: Vec<&[u8]> = step.sources.iter().map(String::as_bytes).collect();
     let mut selected = source.select(at.session, &paths, &how)?;
     separate_links(&mut selected);
@@ -86,6 +79,33 @@ fn key(at: &StepContext<'_>, step: &CopyStep, selected: &[Selected]) -> StepKey 
     key.finish()
 }
 
+/// How many files a COPY or ADD selects, and their bytes: what [`prepare`] finds, without hashing them.
+pub(crate) fn measure(at: &StepContext<'_>, step: &CopyStep) -> Result<(u64, u64), BuildError> {
+    let source = Source::open(at.session, at.planned, at.board, &step.origin)?;
+    let paths: Vec<&[u8]> = step.paths().map(String::as_bytes).collect();
+    Ok(count(&source.find(&paths, &selector(step)?)?))
+}
+
+/// How many regular files there are, and their bytes.
+fn count(selected: &[Selected]) -> (u64, u64) {
+    let items = selected.iter().flat_map(|each| each.items.iter().map(|item| &item.node));
+    let nodes = selected.iter().map(|each| &each.node).chain(items);
+    nodes
+        .filter(|node| node.kind == Kind::File)
+        .fold((0, 0), |(files, bytes), node| (files + 1, bytes + node.size))
+}
+
+fn selector(step: &CopyStep) -> Result<Selector, BuildError> {
+    let excludes = match step.excludes.as_slice() {
+        [] => None,
+        patterns => Some(
+            Matcher::new(patterns)
+                .map_err(|e| BuildError::plan(format!("--exclude is not valid: {e}")))?,
+        ),
+    };
+    Ok(Selector { excludes, parents: step.parents, literal: false })
+}
+
 impl Prepared for PreparedCopy<'_> {
     fn key(&self) -> &StepKey {
         &self.key
@@ -93,6 +113,11 @@ impl Prepared for PreparedCopy<'_> {
 
     fn read(&self) -> Vec<&[Selected]> {
         vec![&self.selected]
+    }
+
+    fn files(&self) -> Option<(u64, u64)> {
+        let from_files = self.selected.len() - self.step.inline.len();
+        (!self.step.sources.is_empty()).then(|| count(&self.selected[..from_files]))
     }
 
     fn execute(mut self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError> {

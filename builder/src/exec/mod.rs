@@ -8,6 +8,7 @@ mod bases;
 mod board;
 mod copy;
 mod digests;
+mod forecast;
 mod journal;
 mod mounts;
 mod run;
@@ -17,21 +18,21 @@ mod stage;
 mod trees;
 mod unpack;
 
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
 use crate::event::{Event, Observer, StageSummary};
 use crate::graph::{self, Graph};
 use crate::identity::Accounts;
 use crate::image;
 use crate::instruction;
-use crate::limits;
 use crate::lint;
 use crate::options::BuildOptions;
-use crate::plan::{StageInput, StagePlan, plan_stage};
+use crate::plan::{self, Action, ImageKey, ImagePlace, Parsed, StagePlan};
 use crate::source::SourceFile;
 use crate::syntax;
 pub use bases::BaseTable;
 use board::{Board, StageResult};
+pub use forecast::{Forecast, forecast};
 use lapstrake_layerstore::layers::Layers;
 use lapstrake_layerstore::oci::ImageConfig;
 use lapstrake_layerstore::source::ImageSource;
@@ -88,7 +89,10 @@ pub struct BuildOutcome {
 pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcome, BuildError> {
     let begun = Instant::now();
     let lease = deps.store.lease()?;
-    let planned = prepare(options, deps, &lease)?;
+    let mut fetch =
+        |bases: &mut BaseTable, wanted: &[ImageKey]| bases.fetch(wanted, options, deps, &lease);
+    let planned = prepare(options, &mut fetch)?;
+    refuse_unsupported(&planned.plans, &planned.file)?;
     deps.observer.event(Event::Planned { stages: &planned.summaries() });
     let session = Session::new(options, deps, &lease, &planned);
     let made = make_image(&session, &planned);
@@ -141,51 +145,58 @@ impl Planned {
     }
 }
 
+/// Brings images into the table: by fetching them, or by looking at them.
+type GetBases<'a> = &'a mut dyn FnMut(&mut BaseTable, &[ImageKey]) -> Result<(), BuildError>;
+
 /// Everything before the first step: parse, find the stages that matter, get their bases, plan.
-fn prepare(
-    options: &BuildOptions,
-    deps: &BuildDeps<'_>,
-    lease: &Lease,
-) -> Result<Planned, BuildError> {
-    let file = Arc::new(SourceFile::new(&options.dockerfile_name, options.dockerfile.clone()));
-    let (ast, mut diagnostics) = syntax::parse(&file);
-    let (dockerfile, more) = instruction::lower(&ast);
-    diagnostics.extend(more);
-    let (errors, mut warnings): (Vec<_>, Vec<_>) =
-        diagnostics.into_iter().partition(|d| d.severity == Severity::Error);
-    if !errors.is_empty() {
-        return Err(BuildError::Dockerfile { file, diagnostics: errors });
-    }
+pub(crate) fn prepare(options: &BuildOptions, get: GetBases<'_>) -> Result<Planned, BuildError> {
+    let Parsed { file, ast, dockerfile, mut warnings } = plan::parse(options)?;
     let mut graph = graph::resolve(&dockerfile, options, &file)?;
     let mut bases = BaseTable::default();
     // A base image's ONBUILD triggers can name further images, hence the loop; it ends because each
-    // round fetches an image that was not there before.
-    while let Some(wanted) = graph.missing_bases(&bases) {
-        bases.fetch(&wanted, options, deps, lease)?;
-        graph.apply_triggers(&bases, &file)?;
+    // round gets an image that was not there before.
+    while let Some(wanted) = graph.missing_bases(&|image| bases.facts(image)) {
+        get(&mut bases, &wanted)?;
+        graph.apply_triggers(&|image| bases.facts(image), &file)?;
     }
-    let mut plans: BTreeMap<usize, StagePlan> = BTreeMap::new();
-    let mut entries = 0;
-    let needed = graph.needed();
-    within(needed.len(), limits::MAX_NEEDED_STAGES, "stages that the target needs")?;
-    for index in needed {
-        let stage = &graph.stages[index];
-        let input = StageInput {
-            stage,
-            parent: stage.parent().and_then(|p| plans.get(&p)),
-            base: stage.image().and_then(|image| bases.facts(image)),
-            graph: &graph,
-            options,
-            file: &file,
-        };
-        let plan = plan_stage(&input)?;
-        entries += plan.history.len() + plan.base_history.len();
-        within(entries, limits::MAX_HISTORY_ENTRIES, "history entries over all stages")?;
-        plans.insert(index, plan);
-    }
+    let known = |image: &ImageKey| bases.facts(image);
+    let guessed = |image: &ImageKey| bases.place(image) == ImagePlace::Unknown;
+    let plans = plan::plan_needed(&graph, options, &file, &known, &guessed)?;
     let checked = Checked { ast: &ast, dockerfile: &dockerfile, graph: &graph, bases: &bases };
     warnings.extend(lint(&checked, options, &file)?);
     Ok(Planned { file, graph, bases, plans, warnings })
+}
+
+/// What can be planned and not yet be done is refused before the first step, not in the middle.
+fn refuse_unsupported(
+    plans: &BTreeMap<usize, StagePlan>,
+    file: &Arc<SourceFile>,
+) -> Result<(), BuildError> {
+    let mut diagnostics = Vec::new();
+    for step in plans.values().flat_map(|plan| &plan.steps) {
+        let message = match &step.action {
+            Action::Copy(copy) => copy.remote().next().map(|url| {
+                format!(
+                    "ADD of a remote source is not there yet: fetch `{url}` in a RUN, or put the file \
+                     into the context"
+                )
+            }),
+            // One that is not required is not there on this machine, which is all that it says.
+            Action::Run(run) => run
+                .devices
+                .iter()
+                .find(|device| device.required)
+                .map(|device| format!("there is no device {}: RUN --device is not there yet", device.name)),
+            Action::Workdir { .. } => None,
+        };
+        diagnostics.extend(
+            message.map(|message| Diagnostic::error(code::BAD_ARGUMENTS, step.span, message)),
+        );
+    }
+    if diagnostics.is_empty() {
+        return Ok(());
+    }
+    Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics })
 }
 
 /// A file in all its forms, with what is known of its base images.
@@ -194,13 +205,6 @@ struct Checked<'a> {
     dockerfile: &'a instruction::Dockerfile,
     graph: &'a Graph,
     bases: &'a BaseTable,
-}
-
-fn within(count: usize, limit: usize, what: &str) -> Result<(), BuildError> {
-    if count <= limit {
-        return Ok(());
-    }
-    Err(BuildError::plan(format!("more than {limit} {what}")))
 }
 
 /// What the checks of the language find; with `# check=error=true` that is an error.
@@ -220,7 +224,9 @@ fn lint(
     found.extend(lint::check(ast, dockerfile, &config, &|stage| needed.contains(&stage)));
     // An ignore file that cannot be used is reported when the context is opened, if it ever is.
     let ignore = session::main_ignore(options).ok().flatten();
-    let base = |image: &_| bases.facts(image);
+    // Of an image that was looked for and not found, nothing is known, which is not the same as no variables.
+    let known = |image: &ImageKey| bases.place(image) != ImagePlace::Unknown;
+    let base = |image: &ImageKey| bases.facts(image).filter(|_| known(image));
     let facts = lint::Facts { base: &base, ignore: ignore.as_ref(), context: None };
     found.extend(lint::check_facts(dockerfile, graph, &options.build_args, &config, facts));
     match lint::failure(&found) {

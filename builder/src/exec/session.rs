@@ -42,6 +42,7 @@ pub(crate) struct Session<'a> {
     in_chain: Vec<bool>,
     steps: AtomicUsize,
     cached: AtomicUsize,
+    dry: bool,
 }
 
 impl<'a> Session<'a> {
@@ -76,7 +77,13 @@ impl<'a> Session<'a> {
             in_chain,
             steps: AtomicUsize::new(0),
             cached: AtomicUsize::new(0),
+            dry: false,
         }
+    }
+
+    /// The same, for a look ahead: hashing a file does not keep its bytes.
+    pub(crate) fn dry(self) -> Self {
+        Self { dry: true, ..self }
     }
 
     /// Whether the stage's layers will be part of the image.
@@ -123,7 +130,7 @@ impl<'a> Session<'a> {
     /// Hashes files of `context`.
     pub(crate) fn hasher<'s>(&'s self, context: &'s OpenContext) -> Hasher<'s> {
         Hasher {
-            contents: self.deps.store.contents(),
+            contents: (!self.dry).then(|| self.deps.store.contents()),
             memo: &context.memo,
             build_start_ns: i128::from(self.options.now) * 1_000_000_000,
         }
@@ -159,6 +166,20 @@ impl<'a> Session<'a> {
             self.cached.fetch_add(1, Ordering::Relaxed);
         }
         Ok(found)
+    }
+
+    /// Whether nothing is looked up for this stage.
+    pub(crate) fn is_uncached(&self, stage: usize) -> bool {
+        self.no_cache_stages[stage]
+    }
+
+    /// The recorded result of a key, and nothing is noted about its having been asked for.
+    pub(crate) fn peek(&self, key: &StepKey) -> Result<Option<Arc<Layer>>, BuildError> {
+        let record = self.deps.store.cache_peek(&key.key);
+        let Some(id) = record.and_then(|record| record.layer) else { return Ok(None) };
+        let Some(layer) = self.deps.store.layers().by_id(&id)? else { return Ok(None) };
+        self.lease.hold(layer.short())?;
+        Ok(Some(layer))
     }
 
     fn recorded(&self, key: &StepKey) -> Result<Option<(Arc<Layer>, i64)>, BuildError> {

@@ -68,13 +68,22 @@ impl<'a> Source<'a> {
         paths: &[&[u8]],
         how: &Selector,
     ) -> Result<Vec<Selected>, BuildError> {
-        let mut all = Vec::new();
-        for path in paths {
-            let found = select::select(self.tree(), path, how).map_err(|e| self.explain(e))?;
-            all.extend(found);
-        }
+        let mut all = self.find(paths, how)?;
         if let Self::Context(open) = self {
             session.hasher(open).fill(&open.tree, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    /// What the paths name; files of a context have no content hashes yet.
+    pub(crate) fn find(
+        &self,
+        paths: &[&[u8]],
+        how: &Selector,
+    ) -> Result<Vec<Selected>, BuildError> {
+        let mut all = Vec::new();
+        for path in paths {
+            all.extend(select::select(self.tree(), path, how).map_err(|e| self.explain(e))?);
         }
         Ok(all)
     }

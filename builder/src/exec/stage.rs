@@ -34,6 +34,11 @@ pub(crate) trait Prepared {
     fn read(&self) -> Vec<&[Selected]> {
         Vec::new()
     }
+
+    /// How many files were selected, and their bytes, when the step copies files.
+    fn files(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// Make the layer.
     fn execute(self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError>;
 }
@@ -126,7 +131,11 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
     result
 }
 
-fn prepare<'s>(at: &StepContext<'s>, step: &'s Step) -> Result<Box<dyn Prepared + 's>, BuildError> {
+/// Key a step.
+pub(crate) fn prepare<'s>(
+    at: &StepContext<'s>,
+    step: &'s Step,
+) -> Result<Box<dyn Prepared + 's>, BuildError> {
     match &step.action {
         Action::Copy(step) => copy::prepare(at, step),
         Action::Run(step) => run::prepare(at, step),

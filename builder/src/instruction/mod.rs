@@ -228,3 +228,19 @@ pub enum Command {
     /// The words of the JSON form.
     Exec(Vec<String>),
 }
+
+/// As it would be written.
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Shell(text) => f.write_str(text),
+            Self::Exec(words) => {
+                let quoted: Vec<String> = words
+                    .iter()
+                    .map(|word| serde_json::Value::from(word.as_str()).to_string())
+                    .collect();
+                write!(f, "[{}]", quoted.join(", "))
+            }
+        }
+    }
+}

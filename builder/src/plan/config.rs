@@ -2,8 +2,6 @@
 
 use super::stage::{Planner, Problem};
 use super::{Action, Step};
-use crate::diagnostic::code;
-use crate::expand::expand_words;
 use crate::instruction::format::{go_list, go_quote_list};
 use crate::instruction::{ArgDecl, Command, Healthcheck, Located, expose, signal};
 use lapstrake_layerstore::oci;
@@ -15,9 +13,16 @@ pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Pro
     let mut shown = String::from("ARG");
     for arg in args {
         let value = match (planner.given.value(&arg.name), &arg.default) {
-            (Some(given), _) => Some(given.to_owned()),
+            (Some(given), _) => {
+                planner.note_read(arg.name.clone(), true);
+                Some(given.to_owned())
+            }
             (None, Some(default)) => Some(planner.expand(default)?),
-            (None, None) => planner.input.graph.global.value(&arg.name).map(str::to_owned),
+            (None, None) => {
+                let value = planner.input.graph.global.value(&arg.name).map(str::to_owned);
+                planner.note_read(arg.name.clone(), value.is_some());
+                value
+            }
         };
         if let Some(value) = &value {
             planner.state.env.set(&arg.name, value);
@@ -174,11 +179,7 @@ pub(super) fn absolute(workdir: &str, path: &str) -> String {
 pub(super) fn expose(planner: &mut Planner<'_>, raw: &[String]) -> Result<(), Problem> {
     let mut words = Vec::new();
     for word in raw {
-        let expanded = expand_words(word, planner.escape(), &planner.state.env).map_err(|e| {
-            let message = format!("failed to process \"{word}\": {e}");
-            Problem { code: code::BAD_EXPANSION, message }
-        })?;
-        words.extend(expanded);
+        words.extend(planner.expand_words(word)?);
     }
     let ports = expose::parse_ports(&words).map_err(|e| Problem::arguments(&e))?;
     planner.history(format!("EXPOSE {}", go_list(&ports)), false);

@@ -1,7 +1,7 @@
 //! COPY and ADD into steps.
 
 use super::stage::{Planner, Problem};
-use super::{Action, CopyStep, Origin, Step};
+use super::{Action, CopyStep, Origin, Step, remote};
 use crate::chmod::Mode;
 use crate::copy::place::destination;
 use crate::diagnostic::code;
@@ -26,7 +26,9 @@ pub(super) fn plan(
     if sources.is_empty() && copy.heredocs.is_empty() {
         return Err(Problem::arguments("no source files were specified"));
     }
-    refuse_remote(&sources, is_add)?;
+    let checksum = copy.checksum.as_deref().map(|sum| planner.expand(sum)).transpose()?;
+    let checksum = checksum.filter(|sum| !sum.is_empty());
+    remote::check(&sources, is_add, checksum.as_deref())?;
     let dest_text = planner.expand(&copy.dest)?;
     let owner = copy.chown.as_deref().map(|o| planner.expand(o)).transpose()?;
     let mode = match copy.chmod.as_deref().map(|m| planner.expand(m)).transpose()? {
@@ -48,6 +50,8 @@ pub(super) fn plan(
         parents: copy.parents,
         excludes: copy.excludes.clone(),
         unpack: copy.unpack,
+        checksum,
+        keep_git_dir: copy.keep_git_dir,
         sources,
     };
     planner.history(history(&step, copy, &dest_text), true);
@@ -69,23 +73,9 @@ fn inline(planner: &Planner<'_>, copy: &Copy) -> Result<Vec<(String, Vec<u8>)>, 
                 code: code::BAD_EXPANSION,
                 message: format!("failed to process the heredoc `{}`: {e}", heredoc.name),
             })?;
-            Ok((heredoc.name.clone(), body.text.into_bytes()))
+            Ok((heredoc.name.clone(), planner.note(body).into_bytes()))
         })
         .collect()
-}
-
-/// Sources that are URLs belong to ADD alone, which does not fetch them yet.
-fn refuse_remote(sources: &[String], is_add: bool) -> Result<(), Problem> {
-    let remote = |s: &&String| {
-        ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|p| s.starts_with(p))
-    };
-    match sources.iter().find(remote) {
-        None => Ok(()),
-        Some(url) if is_add => Err(Problem::arguments(&format!(
-            "ADD of a remote source is not there yet: fetch `{url}` in a RUN, or put the file into the context"
-        ))),
-        Some(url) => Err(Problem::arguments(&format!("source can't be a URL for COPY: {url}"))),
-    }
 }
 
 fn history(step: &CopyStep, copy: &Copy, dest: &str) -> String {

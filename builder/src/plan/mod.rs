@@ -7,11 +7,22 @@
 mod arguments;
 mod config;
 mod copy;
+mod describe;
+mod outline;
+mod remote;
 mod run;
 mod stage;
+mod target;
 
 pub use arguments::{global_scope, platform_arguments};
+pub use describe::{Described, describe};
+pub use outline::{
+    Base, BuildPlan, Cache, CacheState, Dependency, Device, Files, Heredoc, ImagePlace, ImageUse,
+    Kind, Mounted, PLAN_FORMAT, Place, PlannedInstruction, PlannedStage, Reads, Variable,
+};
+pub use remote::Remote;
 pub use stage::{StageInput, plan_stage};
+pub use target::{Found, Parsed, parse, plan, plan_needed};
 
 use crate::chmod::Mode;
 use crate::instruction::mount::Mount;
@@ -50,8 +61,23 @@ pub struct StagePlan {
     pub base_history: Vec<History>,
     /// History of this stage's instructions and, for a stage built on another one, of those before.
     pub history: Vec<HistoryDraft>,
+    /// What each instruction of the stage read and came to, in the order of the instructions.
+    pub traces: Vec<Trace>,
     /// State that a stage built on this one starts from.
     pub end: stage::StageState,
+}
+
+/// What one instruction read when it was planned, and what came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The variables that it looked up, each once, and whether they were set.
+    pub reads: Vec<(String, bool)>,
+    /// Its place in [`StagePlan::steps`], when it makes a layer.
+    pub step: Option<usize>,
+    /// Its place in [`StagePlan::history`]; ONBUILD has none.
+    pub entry: Option<usize>,
+    /// Why it could not be planned, when that may be for want of the base image's variables.
+    pub problem: Option<String>,
 }
 
 /// A history entry whose time is not known yet.
@@ -133,6 +159,8 @@ pub struct RunStep {
     pub network: NetworkMode,
     /// `--security=insecure`.
     pub insecure: bool,
+    /// `--device`.
+    pub devices: Vec<crate::instruction::Device>,
 }
 
 /// A mount with its source looked up.
@@ -171,6 +199,22 @@ pub struct CopyStep {
     pub excludes: Vec<String>,
     /// `--unpack`, when given.
     pub unpack: Option<bool>,
+    /// `--checksum`, expanded.
+    pub checksum: Option<String>,
+    /// `--keep-git-dir`, when given.
+    pub keep_git_dir: Option<bool>,
+}
+
+impl CopyStep {
+    /// The sources that ADD fetches.
+    pub fn remote(&self) -> impl Iterator<Item = &String> {
+        self.sources.iter().filter(|source| self.is_add && Remote::of(source).is_some())
+    }
+
+    /// The sources that are paths and wildcards.
+    pub fn paths(&self) -> impl Iterator<Item = &String> {
+        self.sources.iter().filter(|source| !self.is_add || Remote::of(source).is_none())
+    }
 }
 
 impl Action {

@@ -13,9 +13,6 @@ use std::fmt::Write as _;
 const SCRIPT_DIR: &str = "/dev/pipes";
 
 pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> Result<(), Problem> {
-    if let Some(device) = run.devices.first() {
-        return Err(Problem::arguments(&format!("--device={device:?} is not supported")));
-    }
     let (argv, script) = match run.script() {
         RunScript::Exec(words) => (words, None),
         RunScript::Shell(text) => (planner.with_shell(&text), None),
@@ -33,6 +30,7 @@ pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> R
         mounts,
         network: network(planner, run.network)?,
         insecure: insecure(planner, run.security)?,
+        devices: run.devices.clone(),
         script,
         argv,
     };

@@ -1,10 +1,10 @@
 //! One stage's instructions, in order, into steps, config and history.
 
-use super::{BaseFacts, DEFAULT_PATH, HistoryDraft, StagePlan, Step};
+use super::{BaseFacts, DEFAULT_PATH, HistoryDraft, StagePlan, Step, Trace};
 use super::{config, copy, run};
 use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
-use crate::expand::{ExpandError, expand};
+use crate::expand::{ExpandError, Expanded, expand, expand_words};
 use crate::graph::{Graph, StageNode};
 use crate::instruction::{Instruction, Located};
 use crate::limits::{MAX_HISTORY_BYTES, MAX_VARIABLES};
@@ -12,6 +12,7 @@ use crate::options::BuildOptions;
 use crate::scope::{BuildArgs, EnvList};
 use crate::source::SourceFile;
 use lapstrake_layerstore::oci::{ContainerConfig, History};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What planning one stage needs.
@@ -29,6 +30,9 @@ pub struct StageInput<'a> {
     pub options: &'a BuildOptions,
     /// The Dockerfile, for messages.
     pub file: &'a Arc<SourceFile>,
+    /// Whether the image at the bottom is not known, so that what uses its variables cannot be judged:
+    /// such a problem is kept with the instruction instead of failing the plan.
+    pub guess: bool,
 }
 
 /// Everything that an instruction can change.
@@ -58,6 +62,8 @@ pub(super) struct Planner<'a> {
     pub(super) given: BuildArgs,
     pub(super) state: StageState,
     pub(super) steps: Vec<Step>,
+    /// What the instruction at hand has read.
+    trace: RefCell<Trace>,
 }
 
 /// A problem of one instruction, not yet placed in the file.
@@ -79,15 +85,28 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
         given: BuildArgs::new(&input.options.build_args),
         state: initial(input),
         steps: Vec::new(),
+        trace: RefCell::default(),
     };
     let mut problems = input.stage.trigger_problems.clone();
+    let mut traces = Vec::with_capacity(input.stage.instructions.len());
     for located in &input.stage.instructions {
-        if let Err(problem) = planner.instruction(located) {
-            problems.push(Diagnostic::error(problem.code, located.line_span, problem.message));
-            // What is over a limit would be so again at every line that follows.
-            if problem.code == code::OVER_LIMIT {
-                break;
+        let (entries, steps) = (planner.state.history.len(), planner.steps.len());
+        let result = planner.instruction(located);
+        let mut trace = planner.trace.take();
+        trace.entry = (planner.state.history.len() > entries).then_some(entries);
+        trace.step = (planner.steps.len() > steps).then_some(steps);
+        match result {
+            Err(problem) if input.guess && located.text.contains('$') => {
+                trace.problem = Some(problem.message);
             }
+            Err(problem) => {
+                problems.push(Diagnostic::error(problem.code, located.line_span, problem.message));
+                // What is over a limit would be so again at every line that follows.
+                if problem.code == code::OVER_LIMIT {
+                    break;
+                }
+            }
+            Ok(()) => {}
         }
         if planner.state.history_bytes > MAX_HISTORY_BYTES {
             let message =
@@ -95,6 +114,7 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
             problems.push(Diagnostic::error(code::OVER_LIMIT, located.line_span, message));
             break;
         }
+        traces.push(trace);
     }
     if !problems.is_empty() {
         return Err(BuildError::Dockerfile { file: Arc::clone(input.file), diagnostics: problems });
@@ -106,6 +126,7 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
         author: state.author.clone(),
         base_history: state.base_history.clone(),
         history: state.history.clone(),
+        traces,
         end: state,
     })
 }
@@ -193,7 +214,34 @@ impl Planner<'_> {
 
     /// The same, leaving the error as it is.
     pub(super) fn try_expand(&self, word: &str) -> Result<String, ExpandError> {
-        Ok(expand(word, self.escape(), &self.state.env)?.text)
+        Ok(self.note(expand(word, self.escape(), &self.state.env)?))
+    }
+
+    /// Expand a word of EXPOSE, which is cut into words only then.
+    pub(super) fn expand_words(&self, word: &str) -> Result<Vec<String>, Problem> {
+        self.expand(word)?;
+        expand_words(word, self.escape(), &self.state.env).map_err(|e| Problem {
+            code: code::BAD_EXPANSION,
+            message: format!("failed to process \"{word}\": {e}"),
+        })
+    }
+
+    /// Remember what an expansion read.
+    pub(super) fn note(&self, expanded: Expanded) -> String {
+        let Expanded { text, reads, unset } = expanded;
+        for name in reads {
+            let is_set = !unset.contains(&name);
+            self.note_read(name, is_set);
+        }
+        text
+    }
+
+    /// Remember that a variable was looked up.
+    pub(super) fn note_read(&self, name: String, is_set: bool) {
+        let mut trace = self.trace.borrow_mut();
+        if !trace.reads.iter().any(|(known, _)| *known == name) {
+            trace.reads.push((name, is_set));
+        }
     }
 
     pub(super) fn escape(&self) -> char {

@@ -10,6 +10,9 @@ use crate::source::{Span, decode};
 /// The directives that exist.
 const NAMES: [&str; 3] = ["syntax", "escape", "check"];
 
+/// The newest version of the syntax that is known here; all of it is built in.
+const NEWEST_SYNTAX: (u32, u32) = (1, 27);
+
 /// Reads directives line by line until the zone ends.
 #[derive(Debug, Default)]
 pub(super) struct DirectiveZone {
@@ -56,11 +59,47 @@ impl DirectiveZone {
                     .with_help("the escape directive takes a backslash or a backtick"),
                 ),
             },
-            "syntax" => directives.syntax = Some(directive.clone()),
+            "syntax" => {
+                diagnostics.extend(other_syntax(&directive));
+                directives.syntax = Some(directive.clone());
+            }
             _ => directives.check = Some(directive.clone()),
         }
         Some(directive)
     }
+}
+
+/// The warning for a syntax that is not built in: a later version of ours, or another program's.
+fn other_syntax(directive: &Directive) -> Option<Diagnostic> {
+    // What follows the first blank is handed to the frontend; a digest pins what its tag names.
+    let image = directive.value.split_whitespace().next()?;
+    let name = image.split('@').next().unwrap_or(image);
+    let (repository, tag) = match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, ""),
+    };
+    let warning =
+        |message: String| Diagnostic::warning(code::OTHER_SYNTAX, directive.span, message);
+    let is_ours = ["docker/dockerfile", "docker/dockerfile-upstream", "dockerfile.v0"]
+        .iter()
+        .any(|ours| repository == *ours || repository.ends_with(&format!("/{ours}")));
+    if !is_ours {
+        let message =
+            format!("the syntax `{image}` is not fetched: the file is read as a Dockerfile");
+        return Some(
+            warning(message).with_help("a frontend of its own can only be used where one is run"),
+        );
+    }
+    let version = tag.split('-').next().unwrap_or(tag);
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    let (Some(Ok(major)), minor) = (numbers.next(), numbers.next()) else { return None };
+    let minor = minor.and_then(Result::ok).unwrap_or(0);
+    let (newest_major, newest_minor) = NEWEST_SYNTAX;
+    ((major, minor) > NEWEST_SYNTAX).then(|| {
+        warning(format!("the syntax {version} is newer than what is built in")).with_help(format!(
+            "up to {newest_major}.{newest_minor} is known; what came later may be refused"
+        ))
+    })
 }
 
 /// Splits `# name = value` if the name is a known one.

@@ -100,6 +100,33 @@ fn directives() {
     assert_eq!(ast.directives.check.expect("given").value, "skip=A;error=true");
 }
 
+#[test]
+fn syntax_is_recorded_and_never_fetched() {
+    let said = |value: &str| messages(format!("# syntax={value}\nFROM a"));
+    for known in [
+        "docker/dockerfile",
+        "docker/dockerfile:1",
+        "docker/dockerfile:1.27.1",
+        "docker/dockerfile:1-labs",
+        "docker/dockerfile:1.20-labs@sha256:00",
+        "docker.io/docker/dockerfile:1.4 some=option",
+        "docker/dockerfile-upstream:master",
+        "localhost:5000/docker/dockerfile:1",
+        "dockerfile.v0",
+    ] {
+        assert!(said(known).is_empty(), "{known}");
+    }
+    for newer in ["docker/dockerfile:1.28", "docker/dockerfile:2", "docker/dockerfile:99.0.1-labs"]
+    {
+        assert!(said(newer)[0].contains("is newer than what is built in"), "{newer}");
+    }
+    for other in ["r2d4/mocker", "localhost:5000/x", "not-docker/dockerfile:1"] {
+        assert!(said(other)[0].contains("is not fetched"), "{other}");
+    }
+    let (_, diagnostics) = parsed("# syntax=docker/dockerfile:7\nFROM a");
+    assert!(!diagnostics[0].is_error());
+}
+
 fn heredocs(text: impl Into<Vec<u8>>) -> Vec<(String, String, bool, u64)> {
     let (ast, _) = parsed(text);
     let heredocs = ast.nodes().flat_map(|node| node.heredocs.clone());

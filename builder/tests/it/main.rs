@@ -6,4 +6,6 @@ mod dialects;
 mod invariants;
 mod language;
 mod hostile;
+mod plan;
+mod real_files;
 mod support;

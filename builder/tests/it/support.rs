@@ -1,8 +1,9 @@
 //! A store, a context and a runner that only says that it was asked.
 
 use lapstrake_builder::event::{Event, Observer};
-use lapstrake_builder::exec::{BuildDeps, BuildOutcome};
+use lapstrake_builder::exec::{BuildDeps, BuildOutcome, forecast};
 use lapstrake_builder::options::ContextSource;
+use lapstrake_builder::plan::BuildPlan;
 use lapstrake_builder::{BuildError, BuildOptions, build};
 use lapstrake_layerstore::layers::OverlayXattr;
 use lapstrake_layerstore::oci::Platform;
@@ -75,6 +76,18 @@ impl Bench {
         );
         let executed = *executed.0.lock().unwrap();
         Built { outcome, executed }
+    }
+
+    /// Look ahead, with a runner and a source of images that do nothing.
+    pub(crate) fn forecast(&self, options: &BuildOptions) -> Result<BuildPlan, BuildError> {
+        let deps = BuildDeps {
+            store: &self.store,
+            runner: &Refusing,
+            images: &NoImages,
+            observer: &lapstrake_builder::event::Silent,
+            cancel: &Cancel::new(),
+        };
+        forecast(options, &deps).map(|ahead| ahead.plan)
     }
 
     /// Build a Dockerfile and say how many steps were not in the cache.

@@ -7,6 +7,7 @@ mod explain;
 mod fmt;
 mod help;
 mod look;
+mod plan;
 mod real_input;
 mod registry;
 mod run;

@@ -17,6 +17,7 @@ Examples:
   lap build -o type=oci,dest=app.tar .                    an OCI archive
   lap build -o type=local,dest=out --target files .       the files themselves
   lap build -t registry.example/app:1 --push .            into a registry
+  lap build --plan .                                      what would be done, and what is cached
   echo 'FROM busybox' | lap build -                       no context at all
 
 The image is put into the store in any case, under every -t name. Progress goes to standard error,
@@ -60,6 +61,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     pub(super) platform: Vec<String>,
 
+    /// Show what would be done, what each step reads, and what the cache has for it; do nothing
+    #[arg(
+        long,
+        value_name = "text|json",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        conflicts_with = "check",
+        help_heading = "Output"
+    )]
+    pub(super) plan: Option<super::plan::PlanFormat>,
     /// Name the image; may be given several times
     #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Output")]
     pub(super) tag: Vec<String>,

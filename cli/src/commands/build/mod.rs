@@ -10,6 +10,7 @@ mod foreign;
 mod inputs;
 mod locate;
 mod outputs;
+mod plan;
 mod report;
 mod surroundings;
 
@@ -45,6 +46,9 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
         return crate::commands::check::run_for_build(&options, format);
     }
     let session = Session::open(settings)?;
+    if let Some(format) = args.plan {
+        return plan::show(&session, args, &options, format);
+    }
     let interrupts = Interrupts::watch()?;
     let reporter = report::Reporter::new(args, &session.settings)?;
     let outcome = build(&session, args, &options, &reporter, &interrupts);

@@ -52,6 +52,18 @@ enum Mode {
     Silent(Silent),
 }
 
+/// Tells warnings, and nothing of what is under way.
+#[derive(Debug)]
+pub(super) struct WarningsOnly;
+
+impl Observer for WarningsOnly {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Warning { message } = event {
+            note(&crate::error::printable(&format!("warning: {message}")));
+        }
+    }
+}
+
 impl Reporter {
     /// `--progress`, else `BUILDKIT_PROGRESS`, else lines.
     pub(super) fn new(args: &Args, settings: &Settings) -> Result<Self, CommandError> {

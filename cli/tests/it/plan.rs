@@ -1,0 +1,76 @@
+//! `lap build --plan`: what it shows, and that it does nothing.
+
+use serde_json::{Value, json};
+
+use crate::support::Lap;
+
+const TWO: &str = "FROM scratch AS files\nARG DIR=x\nCOPY *.txt /$DIR/\nFROM none AS unused\n\
+    FROM scratch\nCOPY --from=files /x /y/\nLABEL a=$NOPE\n";
+
+fn json_plan(lap: &Lap, context: &str) -> Value {
+    serde_json::from_str(&lap.ok(["build", "--plan=json", context])).expect("JSON")
+}
+
+#[test]
+fn a_plan_shows_steps_and_makes_nothing() {
+    let lap = Lap::new("plan");
+    let context = lap.context("context", TWO);
+    lap.work.write("context/a.txt", "one");
+    let empty = lap.ok(["du", "--format", "json"]);
+    let planned = lap.run(["build", "--plan", "-t", "app", &context]);
+    assert_eq!(planned.code, Some(0), "{}", planned.stderr);
+    for words in [
+        "stage 0 files, line 1: FROM scratch",
+        "    3    1  miss    COPY *.txt /x/",
+        "reads 1 file, 3 B, of the context: *.txt",
+        "reads $DIR",
+        "    6    1  later   COPY --from=files /x /y/",
+        "because it reads stage `files`: step 1 of stage `files` has to be done first",
+        "2 steps: 0 hit, 1 miss, 1 not known yet",
+    ] {
+        assert!(planned.stdout.contains(words), "`{words}` is not in:\n{}", planned.stdout);
+    }
+    assert!(!planned.stdout.contains("unused"), "{}", planned.stdout);
+    assert!(planned.stderr.contains("warning[UndefinedVar]"), "{}", planned.stderr);
+    assert_eq!(lap.ok(["images", "-q"]), "");
+    assert_eq!(lap.ok(["du", "--format", "json"]), empty);
+    lap.is_whole();
+    lap.ok(["build", "-q", &context]);
+    let again = lap.ok(["build", "--plan", &context]);
+    assert!(again.ends_with("2 steps: 2 hit, 0 miss, 0 not known yet\n"), "{again}");
+}
+
+#[test]
+fn a_plan_is_a_value() {
+    let lap = Lap::new("plan-json");
+    let context = lap.context("context", TWO);
+    lap.work.write("context/a.txt", "one");
+    let before = json_plan(&lap, &context);
+    assert_eq!((&before["format"], &before["target"]), (&json!(1), &json!(2)));
+    assert_eq!(before["images"], json!([]));
+    let stages = before["stages"].as_array().expect("stages");
+    assert_eq!(stages.len(), 2);
+    assert_eq!(stages[1]["depends_on"], json!([0]));
+    let copy = &stages[0]["instructions"][1];
+    assert_eq!((&copy["kind"], &copy["text"]), (&json!("copy"), &json!("COPY *.txt /x/")));
+    assert_eq!(copy["reads"]["variables"], json!([{"name": "DIR", "set": true}]));
+    assert_eq!(copy["depends_on"], json!([{"kind": "context", "name": null}]));
+    assert_eq!(copy["cache"]["state"], "miss");
+    lap.ok(["build", "-q", &context]);
+    let after = json_plan(&lap, &context);
+    let copied = &after["stages"][0]["instructions"][1]["cache"];
+    assert_eq!((&copied["state"], &copied["key"]), (&json!("hit"), &copy["cache"]["key"]));
+    // The record of the step and the plan name the same layer.
+    assert_eq!(copied["layer"].as_str().map(str::len), Some(64));
+}
+
+#[test]
+fn what_is_wrong_is_said_as_by_a_build() {
+    let lap = Lap::new("plan-wrong");
+    let missing = lap.context("missing", "FROM scratch\nCOPY nope /\n");
+    lap.refused(["build", "--plan", &missing], 3, &["\"/nope\": not found", "Dockerfile:2"]);
+    let wrong = lap.context("wrong", "FROM scratch\nCPOY a /\n");
+    lap.refused(["build", "--plan=json", &wrong], 3, &["unknown instruction: CPOY"]);
+    let target = ["build", "--plan", "--target", "nope", &missing];
+    lap.refused(target, 3, &["target stage \"nope\" could not be found"]);
+}
