@@ -70,7 +70,7 @@ fn plan(graph: &Graph, options: &BuildOptions, file: &Arc<SourceFile>) -> usize 
         let stage = &graph.stages[index];
         let parent = stage.parent().and_then(|parent| plans.get(&parent));
         let base = stage.image().map(|_| &base);
-        let input = StageInput { stage, parent, base, graph, options, file };
+        let input = StageInput { stage, parent, base, graph, options, file, guess: false };
         plans.insert(index, plan_stage(&input).expect("the file is right"));
     }
     plans.values().map(|plan| plan.steps.len()).sum()
