@@ -8,6 +8,7 @@ mod fmt;
 mod help;
 mod look;
 mod plan;
+mod random;
 mod real_input;
 mod registry;
 mod run;
