@@ -10,6 +10,8 @@
 //! Times are cut to one second by `SOURCE_DATE_EPOCH`, so equal images are equal ids.
 //! `PROPTEST_CASES=2000 cargo nextest run -p lapstrake-cli random` is a long run.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::fmt::Write as _;
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
