@@ -1,6 +1,7 @@
 //! Why a build could not be done.
 
 use crate::diagnostic::Diagnostic;
+use crate::remote::RemoteError;
 use crate::source::SourceFile;
 use lapstrake_layerstore::path::PathError;
 use lapstrake_runner::{Exit, RunError};
@@ -163,6 +164,15 @@ pub enum BuildError {
         #[source]
         source: Box<lapstrake_layerstore::source::SourceError>,
     },
+    /// A directory in OCI layout could not be read.
+    #[error("cannot take the image {reference}")]
+    Layout {
+        /// Directory and image.
+        reference: String,
+        /// Why.
+        #[source]
+        source: Box<lapstrake_layerstore::transfer::TransferError>,
+    },
     /// The command of a RUN failed.
     #[error("process \"{command}\" did not complete successfully: {}", exit_text(*.exit))]
     Step {
@@ -182,6 +192,9 @@ pub enum BuildError {
         /// Its id.
         id: String,
     },
+    /// Something at a URL or in a repository could not be had.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] lapstrake_layerstore::StoreError),
@@ -208,14 +221,23 @@ impl BuildError {
             Self::Dockerfile { .. } | Self::Plan { .. } => ErrorKind::Dockerfile,
             Self::AtInstruction { cause, .. } => cause.kind(),
             Self::Step { .. } => ErrorKind::Step,
+            Self::Cancelled | Self::Remote(RemoteError::Cancelled) => ErrorKind::Cancelled,
             Self::Run(_) => ErrorKind::Host,
             Self::Store(error) => match error.kind() {
                 lapstrake_layerstore::ErrorKind::Input => ErrorKind::Input,
                 lapstrake_layerstore::ErrorKind::Corrupt => ErrorKind::Corrupt,
                 _ => ErrorKind::Host,
             },
-            Self::Base { .. } | Self::BaseNotFound { .. } => ErrorKind::Remote,
-            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Remote(RemoteError::NoGit { .. } | RemoteError::Unavailable { .. }) => {
+                ErrorKind::Host
+            }
+            Self::Remote(
+                RemoteError::Checksum { .. }
+                | RemoteError::NoRef { .. }
+                | RemoteError::NoDirectory { .. }
+                | RemoteError::NoContext { .. },
+            ) => ErrorKind::Input,
+            Self::Remote(_) | Self::Base { .. } | Self::BaseNotFound { .. } => ErrorKind::Remote,
             _ => ErrorKind::Input,
         }
     }

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
 use crate::expand::expand;
 use crate::instruction::{Dockerfile, Escape, Instruction, Located, Stage, parse_onbuild};
-use crate::options::{BuildOptions, NamedContext};
+use crate::options::{BuildOptions, LAYOUT_SCHEME, NamedContext};
 use crate::plan::{BaseFacts, ImageKey, Origin, global_scope};
 use crate::scope::EnvList;
 use crate::source::{SourceFile, Span};
@@ -334,8 +334,10 @@ impl Graph {
             return Err(BadReference::later(from, *first, *first == stage));
         }
         match self.named_context(from) {
-            Some((name, NamedContext::Directory(_))) => Ok(Origin::Named(name)),
-            Some((_, NamedContext::Image(image))) => self.image_origin(&image),
+            Some((name, context)) => match context.image() {
+                Some(image) => self.image_origin(&image),
+                None => Ok(Origin::Named(name)),
+            },
             None if from == SCRATCH => Ok(Origin::Scratch),
             None => self.image_origin(from),
         }
@@ -361,7 +363,7 @@ impl Graph {
         if let Some(name) = &stage.name
             && let Some((key, context)) = self.named_context(name)
         {
-            return Ok(self.replaced(stage, key, context));
+            return Ok(self.replaced(stage, key, &context));
         }
         let problem = |message: String| {
             Box::new(Diagnostic::error(code::BAD_EXPANSION, stage.base_span, message))
@@ -394,8 +396,10 @@ impl Graph {
         }
         debug_assert_eq!(self.stages.len(), stage.index);
         let reference = match self.named_context(base) {
-            Some((name, NamedContext::Directory(_))) => return Ok(Base::Named(name)),
-            Some((_, NamedContext::Image(image))) => image,
+            Some((name, context)) => match context.image() {
+                Some(image) => image,
+                None => return Ok(Base::Named(name)),
+            },
             None => base.to_owned(),
         };
         check_reference(&reference)?;
@@ -419,12 +423,10 @@ impl Graph {
     }
 
     /// A stage that a named context of its name replaces: its instructions are skipped.
-    fn replaced(&self, stage: &Stage, key: String, context: NamedContext) -> StageNode {
-        let base = match context {
-            NamedContext::Directory(_) => Base::Named(key),
-            NamedContext::Image(reference) => {
-                Base::Image(ImageKey { reference, platform: self.platform.clone() })
-            }
+    fn replaced(&self, stage: &Stage, key: String, context: &NamedContext) -> StageNode {
+        let base = match context.image() {
+            None => Base::Named(key),
+            Some(reference) => Base::Image(ImageKey { reference, platform: self.platform.clone() }),
         };
         StageNode { base, instructions: Vec::new(), ..self.broken(stage) }
     }
@@ -505,6 +507,9 @@ impl std::fmt::Display for BadReference {
 }
 
 fn check_reference(text: &str) -> Result<(), String> {
+    if text.starts_with(LAYOUT_SCHEME) {
+        return Ok(());
+    }
     Reference::parse(text).map(|_| ()).map_err(|e| {
         format!("failed to parse stage name \"{text}\": invalid reference format: {e}")
     })

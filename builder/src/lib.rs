@@ -7,8 +7,9 @@
 //!
 //! The pure half (`source` … `glob`) is total on any bytes and does no IO. The other half reads the build context and
 //! the layer store, runs steps through [`lapstrake_runner::Runner`] and reaches the network only through
-//! [`lapstrake_layerstore::source::ImageSource`]. Nothing here prints, reads the environment, or takes
-//! the clock: the caller hands those in as [`BuildOptions`] and receives [`event::Event`]s.
+//! [`lapstrake_layerstore::source::ImageSource`] and [`remote::RemoteSource`]. Nothing here prints, reads
+//! the environment, or takes the clock: the caller hands those in as [`BuildOptions`] and receives
+//! [`event::Event`]s.
 #![forbid(unsafe_code)]
 
 pub mod source;
@@ -28,6 +29,7 @@ pub mod options;
 pub mod event;
 pub mod error;
 pub mod tree;
+pub mod remote;
 pub mod scope;
 pub mod graph;
 pub mod plan;

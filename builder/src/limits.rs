@@ -2,6 +2,8 @@
 //!
 //! Going over a limit is an error that names it, never a silent cut.
 
+use std::time::Duration;
+
 /// Longest physical line of a Dockerfile or an ignore file, without its newline. The reference has
 /// the same limit, and files that it refuses should not build here only.
 pub const MAX_LINE_BYTES: usize = 65_535;
@@ -88,3 +90,16 @@ pub const MAX_FILE_LIST_BYTES: usize = 512 << 20;
 
 /// Most changed files that the report of a step names; the rest is counted.
 pub const MAX_SHOWN_FILES: usize = 50;
+
+/// Longest address of a remote source. Presigned URLs reach two or three KiB, and web servers refuse what
+/// has more than eight.
+pub const MAX_REMOTE_ADDRESS_BYTES: usize = 8 * 1024;
+
+/// Most bytes of one file behind a URL. Images of tens of GiB exist; a stream without end must stop.
+pub const MAX_REMOTE_BYTES: u64 = 64 << 30;
+
+/// Longest time that one file behind a URL may take: the largest one at 3 MB/s.
+pub const MAX_REMOTE_TIME: Duration = Duration::from_secs(6 * 3600);
+
+/// Most bytes of a stream that are looked at to tell an archive from text: two tar headers.
+pub const ARCHIVE_PROBE_BYTES: u64 = 1024;

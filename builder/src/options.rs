@@ -3,6 +3,8 @@
 //! Everything that comes from the outside world (environment, clock, terminal) is a field here, so that
 //! the library itself reads none of it.
 
+use crate::exec::FetchedContext;
+use crate::remote::Remote;
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_runner::{SHM_SIZE_DEFAULT_BYTES, Ulimit};
@@ -122,6 +124,8 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// No files at all (a Dockerfile alone on standard input).
     Empty,
+    /// Files that were brought into the store: an archive, a repository.
+    Fetched(FetchedContext),
 }
 
 /// What a `--build-context` name stands for.
@@ -131,6 +135,40 @@ pub enum NamedContext {
     Directory(PathBuf),
     /// `docker-image://reference`.
     Image(String),
+    /// An image in a directory in OCI layout.
+    Layout(LayoutImage),
+    /// A repository, or an archive behind a URL.
+    Remote(Remote),
+}
+
+/// An image in a directory in OCI layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutImage {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The tag in the layout's index, or the digest of a manifest.
+    pub image: String,
+}
+
+impl LayoutImage {
+    /// What stands for it where images are named.
+    pub fn name(&self) -> String {
+        format!("{LAYOUT_SCHEME}{}:{}", self.directory.display(), self.image)
+    }
+}
+
+/// What the names of images in layouts begin with; no reference to a registry does.
+pub(crate) const LAYOUT_SCHEME: &str = "oci-layout://";
+
+impl NamedContext {
+    /// The image that it is, if it is one.
+    pub(crate) fn image(&self) -> Option<String> {
+        match self {
+            Self::Image(reference) => Some(reference.clone()),
+            Self::Layout(layout) => Some(layout.name()),
+            Self::Directory(_) | Self::Remote(_) => None,
+        }
+    }
 }
 
 /// The network that a step sees.

@@ -25,6 +25,10 @@ pub(crate) struct Settings {
     pub(crate) progress: Option<String>,
     /// The socket of the user's SSH agent.
     pub(crate) ssh_auth_sock: Option<PathBuf>,
+    /// The user's home directory, as the environment names it.
+    pub(crate) home: Option<PathBuf>,
+    /// Where programs are looked for.
+    pub(crate) search_path: Option<OsString>,
     /// How http goes out.
     pub(crate) proxies: Proxies,
     /// The present time in seconds since 1970.
@@ -54,6 +58,8 @@ impl Settings {
             source_date_epoch: variable("SOURCE_DATE_EPOCH"),
             progress: variable("BUILDKIT_PROGRESS"),
             ssh_auth_sock: path("SSH_AUTH_SOCK"),
+            home: path("HOME"),
+            search_path: env::var_os("PATH"),
             proxies: proxies(),
             now: now(),
         }

@@ -2,6 +2,10 @@
 //! the machine.
 
 pub(crate) mod docker_config;
+mod git;
+mod remote;
+
+pub(crate) use remote::Remotes;
 
 use crate::args::RegistryArgs;
 use crate::settings::Settings;
@@ -18,16 +22,21 @@ use std::sync::{Arc, OnceLock};
 
 /// A client of registries for this user.
 pub(crate) fn client(settings: &Settings, args: &RegistryArgs) -> Result<Client, RegistryError> {
+    let credentials = Arc::new(CredentialFiles::new(settings.auth_files.clone()));
+    Client::new(Options { credentials, ..client_options(settings, args) })
+}
+
+/// How connections are made, without anyone's credentials.
+fn client_options(settings: &Settings, args: &RegistryArgs) -> Options {
     let proxies = &settings.proxies;
-    Client::new(Options {
+    Options {
         insecure: args.insecure.clone(),
         ca_files: args.ca_file.clone(),
-        credentials: Arc::new(CredentialFiles::new(settings.auth_files.clone())),
         http_proxy: proxies.http.clone(),
         https_proxy: proxies.https.clone(),
         no_proxy: proxies.none.clone(),
         ..Options::default()
-    })
+    }
 }
 
 /// The resolver configuration that steps get. A machine without one has no names to resolve.

@@ -329,6 +329,11 @@ impl<R: Read> HashingReader<R> {
         self.count
     }
 
+    /// What is read from.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     /// The digest and number of the bytes that were read.
     pub fn finish(self) -> (Digest, u64) {
         (self.hasher.finish(), self.count)

@@ -81,6 +81,40 @@ impl LayoutSource {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
+
+    /// Brings one image of the layout by the tag in its index, or by the digest of a manifest or index;
+    /// `None` if there is none. Nothing is tagged.
+    pub fn fetch_named(
+        &self,
+        image: &str,
+        platform: &Platform,
+        store: &Store,
+        lease: &Lease,
+    ) -> Result<Option<ImageRecord>, TransferError> {
+        match transfer::load_dir(store, lease, &self.directory, &named(image, platform)) {
+            Ok(images) => Ok(images.into_iter().next().map(|(_, image)| image)),
+            Err(TransferError::NotChosen { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says what [`Self::fetch_named`] would bring; nothing is stored.
+    pub fn look_named(
+        &self,
+        image: &str,
+        platform: &Platform,
+    ) -> Result<Option<Seen>, TransferError> {
+        match transfer::look_dir(&self.directory, &named(image, platform)) {
+            Err(TransferError::NotChosen { .. }) => Ok(None),
+            seen => seen,
+        }
+    }
+}
+
+/// The image of this tag or digest.
+fn named(image: &str, platform: &Platform) -> LoadOptions {
+    let (platform, choose) = (Some(platform.clone()), Some(image.to_owned()));
+    LoadOptions { platform, choose, ..LoadOptions::default() }
 }
 
 impl ImageSource for LayoutSource {
@@ -95,6 +129,7 @@ impl ImageSource for LayoutSource {
             platform: Some(platform.clone()),
             all_platforms: false,
             select: Some(reference.clone()),
+            choose: None,
         };
         match transfer::load_dir(store, lease, &self.directory, &options) {
             Ok(images) => Ok(images.into_iter().next().map(|(_, image)| image)),

@@ -254,6 +254,13 @@ pub enum Fault {
     Store(#[source] Source),
 }
 
+impl Fault {
+    /// An answer of which nothing but its status is known.
+    pub(crate) fn status(status: u16) -> Self {
+        Self::Status { status, retry_after: None, codes: Codes::default() }
+    }
+}
+
 /// The part of a message that tells the registry's wish.
 fn retry_text(wait: Option<Duration>) -> String {
     wait.map_or_else(String::new, |wait| format!("; it asks to wait {} s", wait.as_secs()))

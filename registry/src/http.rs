@@ -62,13 +62,21 @@ pub(crate) struct Request<'a> {
     pub(crate) authorization: Option<Secret>,
     /// The body.
     pub(crate) payload: Payload<'a>,
+    /// Whether plain http may go to any host: the user wrote an address that says so.
+    plain: bool,
 }
 
 impl<'a> Request<'a> {
     /// A request without headers, authorization or body.
     pub(crate) fn new(method: Method, url: Url) -> Self {
         let (headers, authorization, payload) = (Vec::new(), None, Payload::None);
-        Self { method, url, headers, authorization, payload }
+        Self { method, url, headers, authorization, payload, plain: false }
+    }
+
+    /// The same request, over plain http if `plain` says so.
+    pub(crate) fn allow_plain(mut self, plain: bool) -> Self {
+        self.plain = plain;
+        self
     }
 
     /// The same request with one more header.
@@ -181,7 +189,7 @@ impl Http {
     /// Sends a request and returns the answer's head; redirects of GET and HEAD are followed.
     pub(crate) fn send(&self, request: &Request<'_>) -> Result<Response, Fault> {
         let mut url = request.url.clone();
-        self.check_plain(&url, &request.url)?;
+        self.check_way(&url, request)?;
         for _ in 0..=limits::REDIRECTS {
             let response = self.exchange(request, &url)?;
             let follows = matches!(request.method, Method::GET | Method::HEAD)
@@ -191,10 +199,19 @@ impl Http {
                 return Ok(response);
             };
             let next = url.join(location)?;
-            self.check_plain(&next, &request.url)?;
+            self.check_way(&next, request)?;
             url = next;
         }
         Err(Fault::Redirects)
+    }
+
+    /// Refuses a way that the request must not take. One that began in the clear may go on so, but a server
+    /// on the network must not send anyone to this machine's own.
+    fn check_way(&self, url: &Url, request: &Request<'_>) -> Result<(), Fault> {
+        if request.plain && (!is_loopback(url.host()) || is_loopback(request.url.host())) {
+            return Ok(());
+        }
+        self.check_plain(url, &request.url)
     }
 
     /// Refuses plain http where it must not go; `origin` is what the user asked for.

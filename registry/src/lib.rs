@@ -17,6 +17,7 @@ mod client;
 mod credential;
 mod download;
 mod error;
+mod fetch;
 mod http;
 pub mod limits;
 mod manifest;
@@ -38,6 +39,7 @@ pub use credential::{
     Anonymous, Credential, CredentialError, CredentialFiles, CredentialSource, FixedCredential,
 };
 pub use error::{Codes, ErrorCode, Fault, Kind, Operation, RegistryError};
+pub use fetch::{FetchRequest, Fetched, Fetcher};
 pub use progress::{Event, Outcome, Part, Progress, Silent};
 pub use retry::RetryPolicy;
 pub use secret::Secret;

@@ -32,6 +32,9 @@ pub const RESPONSE_HEADER_BYTES: usize = 64 << 10;
 /// Most redirects followed for one request: a registry sends one, to its blob storage.
 pub const REDIRECTS: usize = 5;
 
+/// Longest entity tag that is kept and sent back; real ones have a few dozen bytes.
+pub const ETAG_BYTES: usize = 1 << 10;
+
 /// Deepest nesting of indexes followed on the way to a platform's manifest.
 pub const INDEX_DEPTH: usize = 4;
 

@@ -120,31 +120,6 @@ impl ContextTree {
         Ok(node)
     }
 
-    /// Whether the ignore file leaves this path visible, given what its directory matched. A directory
-    /// that is ignored itself is still there when something below it is taken back by a `!` pattern.
-    fn visible(
-        &self,
-        ignore: &Ignore,
-        path: &LayerPath,
-        is_dir: bool,
-        above: &ParentMatches,
-    ) -> Result<bool, BuildError> {
-        let (ignored, matches) = ignore.decide(path.as_bytes(), above);
-        if !ignored {
-            return Ok(true);
-        }
-        if !is_dir || ignore.can_prune(path.as_bytes(), &matches) {
-            return Ok(false);
-        }
-        for (name, node) in self.raw_children(path)? {
-            let child = crate::copy::staging::join(path, &name)?;
-            if self.visible(ignore, &child, node.is_dir(), &matches)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     fn raw_children(&self, path: &LayerPath) -> Result<Vec<(Vec<u8>, Node)>, BuildError> {
         let wrap =
             |e| BuildError::context("read the directory", &self.path.join(path.as_path()), e);
@@ -186,7 +161,12 @@ impl Tree for ContextTree {
         let (Some(ignore), Some(dir)) = (&self.ignore, path.parent()) else {
             return Ok(Some(node));
         };
-        let visible = self.visible(ignore, path, node.is_dir(), &matches_of(ignore, &dir))?;
+        let visible = visible(
+            &|dir| self.raw_children(dir),
+            ignore,
+            (path, node.is_dir()),
+            &matches_of(ignore, &dir),
+        )?;
         Ok(visible.then_some(node))
     }
 
@@ -197,7 +177,68 @@ impl Tree for ContextTree {
         let mut kept = Vec::with_capacity(all.len());
         for (name, node) in all {
             let child = crate::copy::staging::join(path, &name)?;
-            if self.visible(ignore, &child, node.is_dir(), &above)? {
+            if visible(&|dir| self.raw_children(dir), ignore, (&child, node.is_dir()), &above)? {
+                kept.push((name, node));
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// Lists a directory, ignored files included.
+type List<'a> = &'a dyn Fn(&LayerPath) -> Result<Vec<(Vec<u8>, Node)>, BuildError>;
+
+/// Whether the ignore file leaves this path visible, given what its directory matched. A directory that is
+/// ignored itself is still there when something below it is taken back by a `!` pattern.
+fn visible(
+    list: List<'_>,
+    ignore: &Ignore,
+    (path, is_dir): (&LayerPath, bool),
+    above: &ParentMatches,
+) -> Result<bool, BuildError> {
+    let (ignored, matches) = ignore.decide(path.as_bytes(), above);
+    if !ignored {
+        return Ok(true);
+    }
+    if !is_dir || ignore.can_prune(path.as_bytes(), &matches) {
+        return Ok(false);
+    }
+    for (name, node) in list(path)? {
+        let child = crate::copy::staging::join(path, &name)?;
+        if visible(list, ignore, (&child, node.is_dir()), &matches)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A context that is not a directory of this machine, seen through its ignore file.
+#[derive(Debug)]
+pub(crate) struct Ignoring<T> {
+    /// All files.
+    pub(crate) tree: T,
+    /// What hides some of them.
+    pub(crate) ignore: Ignore,
+}
+
+impl<T: Tree> Tree for Ignoring<T> {
+    fn get(&self, path: &LayerPath) -> Result<Option<Node>, BuildError> {
+        let (Some(node), Some(dir)) = (self.tree.get(path)?, path.parent()) else {
+            return self.tree.get(path);
+        };
+        let list = |dir: &LayerPath| self.tree.children(dir);
+        let above = matches_of(&self.ignore, &dir);
+        let seen = visible(&list, &self.ignore, (path, node.is_dir()), &above)?;
+        Ok(seen.then_some(node))
+    }
+
+    fn children(&self, path: &LayerPath) -> Result<Vec<(Vec<u8>, Node)>, BuildError> {
+        let list = |dir: &LayerPath| self.tree.children(dir);
+        let above = matches_of(&self.ignore, path);
+        let mut kept = Vec::new();
+        for (name, node) in self.tree.children(path)? {
+            let child = crate::copy::staging::join(path, &name)?;
+            if visible(&list, &self.ignore, (&child, node.is_dir()), &above)? {
                 kept.push((name, node));
             }
         }

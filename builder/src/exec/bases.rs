@@ -5,14 +5,16 @@ use super::board::{LayerName, StageResult};
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::key::ChainId;
-use crate::options::BuildOptions;
+use crate::options::{BuildOptions, LAYOUT_SCHEME, LayoutImage, NamedContext};
 use crate::plan::{BaseFacts, Found, ImageKey, ImagePlace};
 use lapstrake_layerstore::DiffId;
 use lapstrake_layerstore::digest::Digest;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::oci::ImageConfig;
 use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::source::{LayoutSource, Seen};
 use lapstrake_layerstore::store::{ImageRecord, Lease};
+use lapstrake_layerstore::transfer::TransferError;
 use lapstrake_layerstore::view::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,20 +138,12 @@ fn fetch(
 ) -> Result<BaseImage, BuildError> {
     let shown = image.reference.as_str();
     deps.observer.event(Event::BaseStarted { reference: shown });
-    let reference = Reference::parse(shown)
-        .map_err(|e| BuildError::plan(format!("invalid reference format: {shown}: {e}")))?;
     let local = if options.pull { None } else { local(image, deps)? };
     let from_store = local.is_some();
-    let record = match local {
-        Some(record) => record,
-        None => deps
-            .images
-            .fetch(&reference, &image.platform, deps.store, lease)
-            .map_err(|source| BuildError::Base {
-                reference: shown.to_owned(),
-                source: Box::new(source),
-            })?
-            .ok_or_else(|| BuildError::BaseNotFound { reference: shown.to_owned() })?,
+    let record = match (local, layout(image, options)) {
+        (Some(record), _) => record,
+        (None, Some(layout)) => from_layout(image, layout, deps, lease)?,
+        (None, None) => from_source(image, deps, lease)?,
     };
     deps.observer.event(Event::BaseResolved {
         reference: shown,
@@ -201,8 +195,6 @@ fn look(
     lease: &Lease,
 ) -> Result<BaseImage, BuildError> {
     let shown = image.reference.as_str();
-    let reference = Reference::parse(shown)
-        .map_err(|e| BuildError::plan(format!("invalid reference format: {shown}: {e}")))?;
     let local = local(image, deps)?;
     if let (Some(record), false) = (&local, options.pull) {
         return from_record(record, deps, lease);
@@ -212,16 +204,7 @@ fn look(
         place: ImagePlace::Unknown,
         ..from_config(ImageConfig::default())
     };
-    let seen = match deps.images.look(&reference, &image.platform) {
-        Ok(seen) => seen,
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(|e| format!(": {e}"));
-            let message =
-                format!("{error}{}; the plan is made without it", cause.unwrap_or_default());
-            deps.observer.event(Event::Warning { message });
-            None
-        }
-    };
+    let seen = seen(image, options, deps)?;
     match (seen, local) {
         (None, Some(record)) => from_record(&record, deps, lease),
         (None, None) => Ok(unknown),
@@ -238,8 +221,84 @@ fn look(
     }
 }
 
+/// What can be seen of an image without fetching it; that it cannot be seen is a warning.
+fn seen(
+    image: &ImageKey,
+    options: &BuildOptions,
+    deps: &BuildDeps<'_>,
+) -> Result<Option<Seen>, BuildError> {
+    if let Some(layout) = layout(image, options) {
+        let source = LayoutSource::new(&layout.directory);
+        return source
+            .look_named(&layout.image, &image.platform)
+            .map_err(|source| layout_failed(image, source));
+    }
+    match deps.images.look(&parsed(image)?, &image.platform) {
+        Ok(seen) => Ok(seen),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|e| format!(": {e}"));
+            let message =
+                format!("{error}{}; the plan is made without it", cause.unwrap_or_default());
+            deps.observer.event(Event::Warning { message });
+            Ok(None)
+        }
+    }
+}
+
+fn parsed(image: &ImageKey) -> Result<Reference, BuildError> {
+    let shown = image.reference.as_str();
+    Reference::parse(shown)
+        .map_err(|e| BuildError::plan(format!("invalid reference format: {shown}: {e}")))
+}
+
+fn layout_failed(image: &ImageKey, source: TransferError) -> BuildError {
+    BuildError::Layout { reference: image.reference.clone(), source: Box::new(source) }
+}
+
+/// The image from where the caller fetches images.
+fn from_source(
+    image: &ImageKey,
+    deps: &BuildDeps<'_>,
+    lease: &Lease,
+) -> Result<ImageRecord, BuildError> {
+    let shown = image.reference.as_str();
+    let reference = parsed(image)?;
+    let failed = |source| {
+        let (reference, source) = (shown.to_owned(), Box::new(source));
+        BuildError::Base { reference, source }
+    };
+    let fetched = deps.images.fetch(&reference, &image.platform, deps.store, lease);
+    fetched.map_err(failed)?.ok_or_else(|| BuildError::BaseNotFound { reference: shown.to_owned() })
+}
+
+/// The directory that holds the image, if a named context says that one does.
+fn layout<'o>(image: &ImageKey, options: &'o BuildOptions) -> Option<&'o LayoutImage> {
+    let mut contexts = options.named_contexts.values();
+    contexts.find_map(|context| match context {
+        NamedContext::Layout(layout) if layout.name() == image.reference => Some(layout),
+        _ => None,
+    })
+}
+
+/// The image from a directory in OCI layout.
+fn from_layout(
+    image: &ImageKey,
+    layout: &LayoutImage,
+    deps: &BuildDeps<'_>,
+    lease: &Lease,
+) -> Result<ImageRecord, BuildError> {
+    let source = LayoutSource::new(&layout.directory);
+    let found = source.fetch_named(&layout.image, &image.platform, deps.store, lease);
+    found
+        .map_err(|source| layout_failed(image, source))?
+        .ok_or_else(|| BuildError::BaseNotFound { reference: image.reference.clone() })
+}
+
 /// The image as the store has it, when its platform is the wanted one.
 fn local(image: &ImageKey, deps: &BuildDeps<'_>) -> Result<Option<ImageRecord>, BuildError> {
+    if image.reference.starts_with(LAYOUT_SCHEME) {
+        return Ok(None);
+    }
     let Some((_, record)) = deps.store.resolve(&image.reference)? else { return Ok(None) };
     let platform = deps.store.image_config(&record)?.platform();
     Ok(image.platform.matches(&platform).then_some(record))

@@ -2,6 +2,7 @@
 
 use super::Planned;
 use super::board::{Board, LayerName, StageResult};
+use super::remotes::{CONTENT, HttpFile};
 use super::session::Session;
 use super::sources::{Source, inline_file};
 use super::stage::{Prepared, StepContext};
@@ -13,20 +14,32 @@ use crate::error::BuildError;
 use crate::identity::Accounts;
 use crate::ignore::Matcher;
 use crate::key::ChainId;
-use crate::key::{KeyEncoder, StepKey, digest_selected};
+use crate::key::{KeyEncoder, REMOTE_COMMIT, REMOTE_CONTENT, StepKey, digest_selected};
 use crate::plan::{CopyStep, Origin};
+use crate::remote::{GitRef, GitSource, HttpSource, Remote};
 use crate::tree::Tree;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::toc::Kind;
+use lapstrake_layerstore::view::View;
 use std::sync::Arc;
 
 /// A COPY or ADD with its files selected and hashed.
 struct PreparedCopy<'a> {
     step: &'a CopyStep,
-    source: Source<'a>,
-    selected: Vec<Selected>,
+    parts: Vec<Part<'a>>,
+    excludes: Option<Matcher>,
     key: StepKey,
+}
+
+/// Sources that are read from one place, in the order written.
+enum Part<'a> {
+    /// Files that are here, and their names and hashes.
+    Files { source: Source<'a>, selected: Vec<Selected> },
+    /// A file behind a URL.
+    Http(&'a HttpSource, HttpFile),
+    /// A repository, of which nothing but the commit is needed before it is known to be a miss.
+    Git(&'a GitSource, GitRef),
 }
 
 /// Select and hash the files of a COPY or ADD, and key it.
@@ -34,19 +47,46 @@ pub(crate) fn prepare<'s>(
     at: &StepContext<'s>,
     step: &'s CopyStep,
 ) -> Result<Box<dyn Prepared + 's>, BuildError> {
-    let source = if step.sources.is_empty() {
-        Source::Empty
-    } else {
-        Source::open(at.session, at.planned, at.board, &step.origin)?
-    };
     let how = selector(step)?;
-    let paths: Vec<&[u8]> = step.sources.iter().map(String::as_bytes).collect();
-    let mut selected = source.select(at.session, &paths, &how)?;
-    separate_links(&mut selected);
+    let mut parts = Vec::new();
+    let mut local: Vec<&[u8]> = Vec::new();
+    for (place, source) in step.sources.iter().enumerate() {
+        let Some(remote) = step.remotes.get(&place) else {
+            local.push(source.as_bytes());
+            continue;
+        };
+        parts.extend(files(at, step, &std::mem::take(&mut local), &how)?);
+        let fetcher = &at.session.fetcher;
+        parts.push(match remote {
+            Remote::Http(http) => Part::Http(http, fetcher.http_file(http)?),
+            Remote::Git(git) => Part::Git(git, fetcher.commit(git)?),
+        });
+    }
+    parts.extend(files(at, step, &local, &how)?);
     let now = at.session.now();
-    selected.extend(step.inline.iter().map(|(name, content)| inline_file(name, content, now)));
-    let key = key(at, step, &selected);
-    Ok(Box::new(PreparedCopy { step, source, selected, key }))
+    let inline = step.inline.iter().map(|(name, content)| inline_file(name, content, now));
+    match parts.last_mut() {
+        Some(Part::Files { selected, .. }) => selected.extend(inline),
+        _ => parts.push(Part::Files { source: Source::Empty, selected: inline.collect() }),
+    }
+    let key = key(at, step, &parts);
+    Ok(Box::new(PreparedCopy { step, parts, excludes: how.excludes, key }))
+}
+
+/// What these paths name where the step's files are.
+fn files<'s>(
+    at: &StepContext<'s>,
+    step: &CopyStep,
+    paths: &[&[u8]],
+    how: &Selector,
+) -> Result<Option<Part<'s>>, BuildError> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let source = Source::open(at.session, at.planned, at.board, &step.origin)?;
+    let mut selected = source.select(at.session, paths, how)?;
+    separate_links(&mut selected);
+    Ok(Some(Part::Files { source, selected }))
 }
 
 /// Hard links are kept within one source, not between two.
@@ -62,7 +102,7 @@ fn separate_links(selected: &mut [Selected]) {
     }
 }
 
-fn key(at: &StepContext<'_>, step: &CopyStep, selected: &[Selected]) -> StepKey {
+fn key(at: &StepContext<'_>, step: &CopyStep, parts: &[Part<'_>]) -> StepKey {
     let kind = if step.is_add { "ADD" } else { "COPY" };
     let mut key = KeyEncoder::new(kind, &at.session.options.platform);
     if !step.link {
@@ -75,7 +115,25 @@ fn key(at: &StepContext<'_>, step: &CopyStep, selected: &[Selected]) -> StepKey 
     key.text("link", if step.link { "true" } else { "false" });
     // Files in the context belong to nobody; those of layers keep their owners.
     key.text("sources", &step.sources.join(" "));
-    key.bytes("files", digest_selected(selected).as_bytes());
+    for part in parts {
+        match part {
+            Part::Files { selected, .. } => {
+                key.bytes("files", digest_selected(selected).as_bytes());
+            }
+            Part::Http(http, file) => {
+                key.text("file name", &http.name);
+                key.text(&format!("{REMOTE_CONTENT}{}", http.url), &file.digest.to_string());
+            }
+            Part::Git(git, at) => {
+                key.text("directory", &git.subdir);
+                key.text(&format!("{REMOTE_COMMIT}{}", git.url), &at.commit);
+                let flag = |on: bool| if on { "true" } else { "false" };
+                key.text("keep git dir", flag(git.keep_git_dir == Some(true)));
+                key.text("submodules", flag(git.submodules));
+                key.list("exclude", step.excludes.iter().map(String::as_str));
+            }
+        }
+    }
     key.finish()
 }
 
@@ -112,12 +170,23 @@ impl Prepared for PreparedCopy<'_> {
     }
 
     fn read(&self) -> Vec<&[Selected]> {
-        vec![&self.selected]
+        fn files<'p>(part: &'p Part<'_>) -> Option<&'p [Selected]> {
+            match part {
+                Part::Files { selected, .. } => Some(selected),
+                Part::Http(..) | Part::Git(..) => None,
+            }
+        }
+        self.parts.iter().filter_map(files).collect()
     }
 
     fn files(&self) -> Option<(u64, u64)> {
-        let from_files = self.selected.len() - self.step.inline.len();
-        (!self.step.sources.is_empty()).then(|| count(&self.selected[..from_files]))
+        self.step.paths().next()?;
+        let (files, bytes) =
+            self.read().into_iter().map(count).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        // Those that stand in the Dockerfile are not read from anywhere.
+        let inline = &self.step.inline;
+        let written: u64 = inline.iter().map(|(_, content)| content.len() as u64).sum();
+        Some((files - inline.len() as u64, bytes - written))
     }
 
     fn execute(mut self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError> {
@@ -129,35 +198,79 @@ impl Prepared for PreparedCopy<'_> {
             Some(text) if self.step.link => Some(Accounts::default().owner(text)?),
             Some(text) => Some(Accounts::read(&below, &below)?.owner(text)?),
         };
-        // First, since the next line looks for what is not stored among the context's files.
-        self.store_inline(at)?;
-        self.source.ensure_contents(at.session, &mut self.selected)?;
         let how = Placement {
             dest: self.step.dest.clone(),
             owner,
             mode: self.step.mode.as_ref().map(|(_, mode)| mode.clone()),
             now: at.session.now(),
         };
+        // First, since what follows looks for what is not stored among the context's files.
+        self.store_inline(at)?;
         let mut staging = Staging::over(base, at.session.now());
-        for selected in &self.selected {
-            if self.may_unpack(selected)
-                && unpack::unpack(at.session, &self.source, &below, selected, (&mut staging, &how))?
-            {
-                continue;
+        for part in std::mem::take(&mut self.parts) {
+            let unpacks = self.unpacks(&part);
+            let (source, mut selected) = self.fetched(at, part)?;
+            source.ensure_contents(at.session, &mut selected)?;
+            for each in &selected {
+                let file = each.node.kind == Kind::File && !each.source.is_root();
+                if unpacks
+                    && file
+                    && unpack::unpack(at.session, &source, &below, each, (&mut staging, &how))?
+                {
+                    continue;
+                }
+                place(&mut staging, each, &how)?;
             }
-            place(&mut staging, selected, &how)?;
         }
         Ok(store.layers().create(staging.into_entries()?)?)
     }
 }
 
 impl PreparedCopy<'_> {
-    /// Whether ADD looks for an archive in this file.
-    fn may_unpack(&self, selected: &Selected) -> bool {
-        let from_files = matches!(self.step.origin, Origin::Context);
-        self.step.unpack.unwrap_or(self.step.is_add && from_files)
-            && selected.node.kind == Kind::File
-            && !selected.source.is_root()
+    /// Whether archives among these files are unpacked.
+    fn unpacks(&self, part: &Part<'_>) -> bool {
+        match part {
+            Part::Files { .. } => {
+                let from_files = matches!(self.step.origin, Origin::Context);
+                self.step.unpack.unwrap_or(self.step.is_add && from_files)
+            }
+            Part::Http(..) => self.step.unpack == Some(true),
+            Part::Git(..) => false,
+        }
+    }
+
+    /// The files of a part, which are all here afterwards.
+    fn fetched<'s>(
+        &self,
+        at: &StepContext<'s>,
+        part: Part<'s>,
+    ) -> Result<(Source<'s>, Vec<Selected>), BuildError> {
+        let (fetcher, store) = (&at.session.fetcher, at.session.deps.store);
+        let tree =
+            |layer| Ok::<_, BuildError>(ViewTree::new(View::new(vec![layer])?, store.layers()));
+        match part {
+            Part::Files { source, selected } => Ok((source, selected)),
+            Part::Http(http, file) => {
+                let source = Source::Layers(tree(fetcher.http_layer(http, &file)?)?);
+                let how = Selector { literal: true, ..Selector::default() };
+                let mut selected = source.select(at.session, &[CONTENT.as_bytes()], &how)?;
+                for file in &mut selected {
+                    file.name = http.name.clone().into_bytes();
+                }
+                Ok((source, selected))
+            }
+            Part::Git(git, commit) => {
+                let files = fetcher.git_files(git, &commit)?;
+                let source = Source::Layers(tree(files.layer)?);
+                let excludes = self.excludes.clone();
+                let how = Selector { literal: true, excludes, ..Selector::default() };
+                let mut selected = source.select(at.session, &[b"/"], &how)?;
+                for root in &mut selected {
+                    root.node.mtime = files.time;
+                }
+                Ok((source, selected))
+            }
+        }
     }
 
     fn store_inline(&self, at: &StepContext<'_>) -> Result<(), BuildError> {

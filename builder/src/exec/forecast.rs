@@ -16,7 +16,7 @@ use crate::event::StepId;
 use crate::graph::Base;
 use crate::instruction::mount::MountKind;
 use crate::key::ChainId;
-use crate::options::BuildOptions;
+use crate::options::{BuildOptions, NamedContext};
 use crate::plan::{
     Action, BuildPlan, Cache, CacheState, Described, ImagePlace, Origin, StagePlan, Step, describe,
 };
@@ -198,8 +198,8 @@ impl<'a> Ahead<'a> {
     fn unreadable(&self, step: &Step) -> Option<String> {
         let origins: Vec<&Origin> = match &step.action {
             Action::Copy(copy) => {
-                if let Some(url) = copy.remote().next() {
-                    return Some(format!("{url} has to be fetched first"));
+                if let Some(remote) = copy.remotes.values().find(|remote| !remote.is_pinned()) {
+                    return Some(format!("{} has to be asked first", remote.url()));
                 }
                 copy.paths().next().map(|_| &copy.origin).into_iter().collect()
             }
@@ -223,7 +223,10 @@ impl<'a> Ahead<'a> {
             Origin::Image(image) => {
                 format!("it reads the image {}, which is not here", image.reference)
             }
-            Origin::Context | Origin::Named(_) | Origin::Scratch => String::new(),
+            Origin::Named(name) => {
+                format!("it reads the context `{name}`, which has to be fetched first")
+            }
+            Origin::Context | Origin::Scratch => String::new(),
         })
     }
 
@@ -232,7 +235,11 @@ impl<'a> Ahead<'a> {
         match origin {
             Origin::Stage(stage) => matches!(self.known.get(stage), Some(Known::Layers(_, true))),
             Origin::Image(image) => self.planned.bases.place(image) == ImagePlace::Store,
-            Origin::Context | Origin::Named(_) | Origin::Scratch => true,
+            Origin::Named(name) => {
+                let context = self.session.options.named_contexts.get(name);
+                !matches!(context, Some(NamedContext::Remote(_)))
+            }
+            Origin::Context | Origin::Scratch => true,
         }
     }
 }

@@ -302,6 +302,7 @@ fn slot(options: &BuildOptions) -> String {
             let whole = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             blake3::hash(whole.as_os_str().as_encoded_bytes()).to_hex().to_string()
         }
+        ContextSource::Fetched(files) => blake3::hash(files.name.as_bytes()).to_hex().to_string(),
         ContextSource::Empty => String::new(),
     };
     format!("{context} {} {}", options.platform, options.dockerfile_name)

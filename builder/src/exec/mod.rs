@@ -11,6 +11,7 @@ mod digests;
 mod forecast;
 mod journal;
 mod mounts;
+mod remotes;
 mod run;
 mod session;
 mod sources;
@@ -28,6 +29,7 @@ use crate::instruction;
 use crate::lint;
 use crate::options::BuildOptions;
 use crate::plan::{self, Action, ImageKey, ImagePlace, Parsed, StagePlan};
+use crate::remote::RemoteSource;
 use crate::source::SourceFile;
 use crate::syntax;
 pub use bases::BaseTable;
@@ -39,11 +41,13 @@ use lapstrake_layerstore::source::ImageSource;
 use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
 use lapstrake_layerstore::view::View;
 use lapstrake_runner::{Cancel, Runner};
+pub use remotes::{ContextContent, FetchedContext, Fetcher};
 use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+pub use unpack::is_archive;
 
 /// What a build works with; the caller owns all of it.
 #[derive(Clone, Copy)]
@@ -54,6 +58,8 @@ pub struct BuildDeps<'a> {
     pub runner: &'a dyn Runner,
     /// Fetches base images that the store does not have.
     pub images: &'a dyn ImageSource,
+    /// Fetches what ADD and contexts name by a URL.
+    pub remotes: &'a dyn RemoteSource,
     /// Hears what happens.
     pub observer: &'a dyn Observer,
     /// Stops the build.
@@ -175,19 +181,11 @@ fn refuse_unsupported(
     let mut diagnostics = Vec::new();
     for step in plans.values().flat_map(|plan| &plan.steps) {
         let message = match &step.action {
-            Action::Copy(copy) => copy.remote().next().map(|url| {
-                format!(
-                    "ADD of a remote source is not there yet: fetch `{url}` in a RUN, or put the file \
-                     into the context"
-                )
-            }),
             // One that is not required is not there on this machine, which is all that it says.
-            Action::Run(run) => run
-                .devices
-                .iter()
-                .find(|device| device.required)
-                .map(|device| format!("there is no device {}: RUN --device is not there yet", device.name)),
-            Action::Workdir { .. } => None,
+            Action::Run(run) => run.devices.iter().find(|device| device.required).map(|device| {
+                format!("there is no device {}: RUN --device is not there yet", device.name)
+            }),
+            Action::Copy(_) | Action::Workdir { .. } => None,
         };
         diagnostics.extend(
             message.map(|message| Diagnostic::error(code::BAD_ARGUMENTS, step.span, message)),

@@ -3,7 +3,7 @@
 use super::board::lock;
 use super::digests::Digests;
 use super::journal::Journal;
-use super::{BuildDeps, Planned};
+use super::{BuildDeps, FetchedContext, Fetcher, Planned};
 use crate::context::ContextTree;
 use crate::context::hash::Hasher;
 use crate::context::memo::Memo;
@@ -30,6 +30,21 @@ pub(crate) struct OpenContext {
     memo_name: String,
 }
 
+/// A context that lies in the store, with its ignore file.
+#[derive(Debug)]
+pub(crate) struct StoredContext {
+    pub(crate) files: FetchedContext,
+    pub(crate) ignore: Option<Ignore>,
+}
+
+/// A context, wherever its files are.
+#[derive(Clone)]
+pub(crate) enum Context {
+    Directory(Arc<OpenContext>),
+    Stored(Arc<StoredContext>),
+    Empty,
+}
+
 /// One running build.
 pub(crate) struct Session<'a> {
     pub(crate) options: &'a BuildOptions,
@@ -37,7 +52,8 @@ pub(crate) struct Session<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) digests: Digests,
     pub(crate) journal: Journal,
-    contexts: Mutex<BTreeMap<Option<String>, Arc<OpenContext>>>,
+    pub(crate) fetcher: Fetcher<'a>,
+    contexts: Mutex<BTreeMap<Option<String>, Context>>,
     no_cache_stages: Vec<bool>,
     in_chain: Vec<bool>,
     steps: AtomicUsize,
@@ -72,6 +88,7 @@ impl<'a> Session<'a> {
             lease,
             journal: Journal::open(deps.store, options, planned),
             digests: Digests::new(Arc::clone(deps.store), options.compression),
+            fetcher: Fetcher::new(options, deps, lease),
             contexts: Mutex::default(),
             no_cache_stages: stages.iter().map(filtered).collect(),
             in_chain,
@@ -97,24 +114,29 @@ impl<'a> Session<'a> {
     }
 
     /// The context of this name, or the main one.
-    pub(crate) fn context(
-        &self,
-        name: Option<&str>,
-    ) -> Result<Option<Arc<OpenContext>>, BuildError> {
+    pub(crate) fn context(&self, name: Option<&str>) -> Result<Context, BuildError> {
         let key = name.map(str::to_owned);
         if let Some(open) = lock(&self.contexts).get(&key) {
-            return Ok(Some(Arc::clone(open)));
+            return Ok(open.clone());
         }
-        let path = match name {
+        let open = match name {
             None => match &self.options.context {
-                ContextSource::Directory(path) => path,
-                ContextSource::Empty => return Ok(None),
+                ContextSource::Directory(path) => self.open_directory(path, name)?,
+                ContextSource::Fetched(files) => self.open_stored(files.clone(), name)?,
+                ContextSource::Empty => Context::Empty,
             },
-            Some(name) => match self.options.named_contexts.get(name) {
-                Some(NamedContext::Directory(path)) => path,
-                _ => return Ok(None),
+            Some(named) => match self.options.named_contexts.get(named) {
+                Some(NamedContext::Directory(path)) => self.open_directory(path, name)?,
+                Some(NamedContext::Remote(remote)) => {
+                    self.open_stored(self.fetcher.named_context(remote)?, name)?
+                }
+                _ => Context::Empty,
             },
         };
+        Ok(lock(&self.contexts).entry(key).or_insert(open).clone())
+    }
+
+    fn open_directory(&self, path: &Path, name: Option<&str>) -> Result<Context, BuildError> {
         let ignore = match (&self.options.ignore_file, name) {
             (Some((file, bytes)), None) => Some(parse_ignore(file, bytes)?),
             _ => read_ignore(path)?,
@@ -123,8 +145,22 @@ impl<'a> Session<'a> {
         let memo_name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex().to_string();
         let bytes = self.deps.store.memo_get(&memo_name).unwrap_or_default();
         let open = OpenContext { tree, memo: Mutex::new(Memo::decode(&bytes)), memo_name };
-        let open = lock(&self.contexts).entry(key).or_insert_with(|| Arc::new(open)).clone();
-        Ok(Some(open))
+        Ok(Context::Directory(Arc::new(open)))
+    }
+
+    fn open_stored(
+        &self,
+        files: FetchedContext,
+        name: Option<&str>,
+    ) -> Result<Context, BuildError> {
+        let ignore = match (&self.options.ignore_file, name) {
+            (Some((file, bytes)), None) => Some(parse_ignore(file, bytes)?),
+            _ => files
+                .read(self.deps.store, IGNORE_FILE.as_bytes(), IGNORE_FILE_BYTES_MAX)?
+                .map(|bytes| parse_ignore(&format!("{}: {IGNORE_FILE}", files.name), &bytes))
+                .transpose()?,
+        };
+        Ok(Context::Stored(Arc::new(StoredContext { files, ignore })))
     }
 
     /// Hashes files of `context`.
@@ -140,6 +176,7 @@ impl<'a> Session<'a> {
     /// reading and nothing else, so it is no error.
     pub(crate) fn save_memos(&self) {
         for open in lock(&self.contexts).values() {
+            let Context::Directory(open) = open else { continue };
             if let Some(bytes) = lock(&open.memo).encode_if_changed() {
                 let _kept = self.deps.store.memo_put(&open.memo_name, &bytes);
             }
@@ -224,7 +261,8 @@ pub(crate) fn main_ignore(options: &BuildOptions) -> Result<Option<Ignore>, Buil
     match (&options.ignore_file, &options.context) {
         (Some((file, bytes)), _) => parse_ignore(file, bytes).map(Some),
         (None, ContextSource::Directory(path)) => read_ignore(path),
-        (None, ContextSource::Empty) => Ok(None),
+        // What was fetched is read with the context itself; checks have no need of it.
+        (None, ContextSource::Empty | ContextSource::Fetched(_)) => Ok(None),
     }
 }
 

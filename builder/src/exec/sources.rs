@@ -2,12 +2,13 @@
 
 use super::Planned;
 use super::board::Board;
-use super::session::{OpenContext, Session};
+use super::session::{Context, OpenContext, Session};
 use super::trees::{EmptyTree, ViewTree};
+use crate::context::Ignoring;
 use crate::copy::{Selected, Selector, select};
 use crate::error::BuildError;
 use crate::plan::Origin;
-use crate::tree::{Node, Tree};
+use crate::tree::{Node, Tree, clean_from_root};
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::path::LayerPath;
@@ -21,6 +22,8 @@ pub(crate) enum Source<'a> {
     Context(Arc<OpenContext>),
     /// Layers.
     Layers(ViewTree<'a>),
+    /// A context in the store, some of whose files are hidden.
+    Ignoring(Ignoring<ViewTree<'a>>),
     /// Nothing.
     Empty,
 }
@@ -34,7 +37,17 @@ impl<'a> Source<'a> {
         origin: &Origin,
     ) -> Result<Self, BuildError> {
         let view = |view| Source::Layers(ViewTree::new(view, session.deps.store.layers()));
-        let context = |name| Ok(session.context(name)?.map_or(Source::Empty, Source::Context));
+        let context = |name| match session.context(name)? {
+            Context::Empty => Ok(Source::Empty),
+            Context::Directory(open) => Ok(Source::Context(open)),
+            Context::Stored(stored) => {
+                let tree = stored.files.tree(session.deps.store)?;
+                Ok(match stored.ignore.clone() {
+                    Some(ignore) => Source::Ignoring(Ignoring { tree, ignore }),
+                    None => Source::Layers(tree),
+                })
+            }
+        };
         match origin {
             Origin::Context => context(None),
             Origin::Named(name) => context(Some(name)),
@@ -49,6 +62,7 @@ impl<'a> Source<'a> {
         match self {
             Self::Context(open) => &open.tree,
             Self::Layers(tree) => tree,
+            Self::Ignoring(tree) => tree,
             Self::Empty => &EmptyTree,
         }
     }
@@ -57,7 +71,7 @@ impl<'a> Source<'a> {
     pub(crate) fn layers(&self) -> &[Arc<Layer>] {
         match self {
             Self::Layers(tree) => tree.view().layers(),
-            Self::Context(_) | Self::Empty => &[],
+            Self::Context(_) | Self::Ignoring(_) | Self::Empty => &[],
         }
     }
 
@@ -103,6 +117,13 @@ impl<'a> Source<'a> {
             {
                 BuildError::SourceIgnored { path }
             }
+            Self::Ignoring(ignoring)
+                if clean_from_root(path.as_bytes())
+                    .and_then(|path| ignoring.tree.get(&path))
+                    .is_ok_and(|node| node.is_some()) =>
+            {
+                BuildError::SourceIgnored { path }
+            }
             _ => BuildError::SourceNotFound { path },
         }
     }
@@ -115,7 +136,9 @@ impl<'a> Source<'a> {
     ) -> Result<(), BuildError> {
         match self {
             Self::Context(open) => session.hasher(open).ensure_stored(&open.tree, selected),
-            Self::Layers(tree) => tree.ensure_contents(&file_paths(selected)),
+            Self::Layers(tree) | Self::Ignoring(Ignoring { tree, .. }) => {
+                tree.ensure_contents(&file_paths(selected))
+            }
             Self::Empty => Ok(()),
         }
     }
@@ -124,7 +147,7 @@ impl<'a> Source<'a> {
     pub(crate) fn read(&self, path: &LayerPath) -> Result<Box<dyn Read + Send>, BuildError> {
         match self {
             Self::Context(open) => Ok(Box::new(open.tree.open_file(path)?)),
-            Self::Layers(tree) => tree.open(path),
+            Self::Layers(tree) | Self::Ignoring(Ignoring { tree, .. }) => tree.open(path),
             Self::Empty => Err(BuildError::SourceNotFound { path: format!("/{path}") }),
         }
     }

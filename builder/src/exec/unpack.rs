@@ -23,7 +23,7 @@ const KEPT_XATTR: &[u8] = b"security.capability";
 /// Bytes that tell every compression apart.
 const MAGIC_BYTES: usize = 6;
 
-type Archive<'r> = TarReader<Box<dyn Read + Send + 'r>>;
+pub(crate) type Archive<'r> = TarReader<Box<dyn Read + Send + 'r>>;
 
 /// Unpack the selected file if it is an archive; say whether it was one.
 pub(crate) fn unpack(
@@ -35,20 +35,26 @@ pub(crate) fn unpack(
 ) -> Result<bool, BuildError> {
     let name = format!("/{}", selected.source);
     let reader = source.read(&selected.source)?;
-    let Some((mut archive, first)) = open(reader, &name)? else { return Ok(false) };
+    let Some(archive) = open(reader, &name)? else { return Ok(false) };
     // Modes given with --chmod are for copied files, not for an archive's own.
     let plain = Placement { mode: None, ..how.clone() };
-    let dest = ensure_directory(staging, &how.dest, &plain)?;
-    let mut unpacker = Unpacker {
-        name,
-        dest,
-        how: &plain,
-        below,
-        staging,
-        writer: session.deps.store.contents().writer(),
-        links: 0,
-        times: Vec::new(),
-    };
+    let writer = session.deps.store.contents().writer();
+    extract(archive, name, writer, Some(below), (staging, &plain))?;
+    Ok(true)
+}
+
+/// Put the members of an archive below the destination. Bytes of hard links to what is there already come
+/// from `below`.
+pub(crate) fn extract(
+    (mut archive, first): (Archive<'_>, Member),
+    name: String,
+    writer: ContentWriter,
+    below: Option<&ViewTree<'_>>,
+    (staging, how): (&mut Staging<'_>, &Placement),
+) -> Result<(), BuildError> {
+    let dest = ensure_directory(staging, &how.dest, how)?;
+    let (links, times) = (0, Vec::new());
+    let mut unpacker = Unpacker { name, dest, how, below, staging, writer, links, times };
     let mut next = Some(first);
     while let Some(member) = next {
         unpacker.member(&member, &mut archive)?;
@@ -58,11 +64,11 @@ pub(crate) fn unpack(
         unpacker.staging.set_time(path, *mtime)?;
     }
     unpacker.writer.finish()?;
-    Ok(true)
+    Ok(())
 }
 
 /// The archive and its first member, when the bytes are one.
-fn open<'r>(
+pub(crate) fn open<'r>(
     reader: Box<dyn Read + Send + 'r>,
     name: &str,
 ) -> Result<Option<(Archive<'r>, Member)>, BuildError> {
@@ -74,6 +80,26 @@ fn open<'r>(
     let mut archive = TarReader::new(plain, ReadLimits::default());
     // What has no header at its start is no archive but a file, however it is called.
     Ok(archive.next_member().ok().flatten().map(|first| (archive, first)))
+}
+
+/// Whether the beginning of a file is that of an archive: a compression's mark, or a tar header.
+pub fn is_archive(head: &[u8]) -> bool {
+    is_compressed(head)
+        || head.get(257..262) == Some(b"ustar")
+        || TarReader::new(head, ReadLimits::default())
+            .next_member()
+            .is_ok_and(|first| first.is_some())
+}
+
+fn is_compressed(magic: &[u8]) -> bool {
+    matches!(
+        magic,
+        [0x1f, 0x8b, 0x08, ..]
+            | [b'B', b'Z', b'h', ..]
+            | [0xfd, b'7', b'z', b'X', b'Z', 0, ..]
+            | [0x28, 0xb5, 0x2f, 0xfd, ..]
+            | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]
+    )
 }
 
 fn decompressed<'r>(
@@ -95,7 +121,7 @@ struct Unpacker<'a, 'b> {
     name: String,
     dest: LayerPath,
     how: &'a Placement,
-    below: &'a ViewTree<'a>,
+    below: Option<&'a ViewTree<'a>>,
     staging: &'a mut Staging<'b>,
     writer: ContentWriter,
     /// Number of the next group of hard links.
@@ -183,7 +209,9 @@ impl Unpacker<'_, '_> {
             self.links += 1;
             node.link_group = Some((u64::MAX, self.links));
             // A file of the layers below becomes one of this layer too, so its bytes are needed.
-            self.below.ensure_contents(std::slice::from_ref(&target))?;
+            if let Some(below) = self.below {
+                below.ensure_contents(std::slice::from_ref(&target))?;
+            }
             self.staging.put(target, node.clone())?;
         }
         self.staging.put(path, node)

@@ -1,6 +1,7 @@
 //! What is different between what went into two keys.
 
 use super::{FileChanges, Reason, StepReport};
+use crate::key::{REMOTE_COMMIT, REMOTE_CONTENT};
 use crate::lint::names_secret;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ const MASK: &str = "***";
 const SHOWN_CHARS: usize = 200;
 
 /// Inputs that stand in the instruction's text: where that differs, they say nothing more.
-const IN_TEXT: [&str; 10] = [
+const IN_TEXT: [&str; 15] = [
     "step",
     "command",
     "script",
@@ -22,6 +23,11 @@ const IN_TEXT: [&str; 10] = [
     "chmod",
     "unpack",
     "link",
+    "file name",
+    "directory",
+    "keep git dir",
+    "submodules",
+    "exclude",
 ];
 
 /// A step beside its newest earlier result.
@@ -79,7 +85,8 @@ pub(crate) fn reasons(compared: Compared<'_>) -> Vec<Reason> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for name in names {
         let (before, now) = (old.get(name), new.get(name));
-        if before == now || (!same_text && IN_TEXT.contains(&name.as_str())) {
+        let in_text = !same_text && IN_TEXT.contains(&name.as_str());
+        if before == now || in_text || is_other_remote(name, before.is_some(), now.is_some()) {
             continue;
         }
         match name.as_str() {
@@ -95,6 +102,11 @@ pub(crate) fn reasons(compared: Compared<'_>) -> Vec<Reason> {
         }
     }
     reasons
+}
+
+/// Whether this is what a URL or repository holds that is not in both: the sources say so already.
+fn is_other_remote(name: &str, before: bool, now: bool) -> bool {
+    before != now && (name.starts_with(REMOTE_CONTENT) || name.starts_with(REMOTE_COMMIT))
 }
 
 /// What the inputs say of the files that a step reads: one digest for all of them.

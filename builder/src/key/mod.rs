@@ -11,6 +11,8 @@
 //! | user, working directory, network, security, hosts' names, ulimits, shm size | yes | the step can see them |
 //! | mounts: type, target, options | yes | the step can see them |
 //! | files of COPY, ADD and bind mounts | kind, mode, owner, size, content, links, xattrs | mtimes are left out, as in the reference: a fresh clone must hit |
+//! | a URL of ADD | digest of the content, file name | the time of its last change is left out, as for files |
+//! | a repository of ADD | commit, directory, submodules, `.git` or not | the commit says which files |
 //! | owner and mode flags | yes, as written | names are resolved in the parent chain, which is in the key |
 //! | names of cache mounts, values of secrets, SSH sockets | no | they do not belong to the result |
 //! | proxy arguments | no | they say how to reach the net, not what is there |
@@ -28,6 +30,12 @@ pub use encode::{KeyEncoder, StepKey};
 pub use files::{FilesDigest, digest_selected};
 
 use lapstrake_layerstore::digest::{DiffId, LayerId};
+
+/// Begins the name of the field that holds the digest of what a URL holds; the URL follows.
+pub const REMOTE_CONTENT: &str = "content of ";
+
+/// Begins the name of the field that holds the commit a repository was read at; its URL follows.
+pub const REMOTE_COMMIT: &str = "commit of ";
 
 /// Changes whenever the encoding or the meaning of a field changes.
 pub const KEY_FORMAT: u32 = 1;

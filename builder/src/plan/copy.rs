@@ -1,12 +1,14 @@
 //! COPY and ADD into steps.
 
 use super::stage::{Planner, Problem};
-use super::{Action, CopyStep, Origin, Step, remote};
+use super::{Action, CopyStep, Origin, Step};
 use crate::chmod::Mode;
 use crate::copy::place::destination;
 use crate::diagnostic::code;
 use crate::expand::expand_body;
 use crate::instruction::{Copy, Located};
+use crate::remote::{AddressError, Remote, without_login};
+use std::collections::BTreeMap;
 
 pub(super) fn plan(
     planner: &mut Planner<'_>,
@@ -22,13 +24,17 @@ pub(super) fn plan(
             .copy_origin(planner.input.stage.index, from)
             .map_err(|e| Problem { code: code::UNKNOWN_STAGE, message: e.to_string() })?,
     };
-    let sources = copy.sources.iter().map(|s| planner.expand(s)).collect::<Result<Vec<_>, _>>()?;
+    let mut sources =
+        copy.sources.iter().map(|s| planner.expand(s)).collect::<Result<Vec<_>, _>>()?;
     if sources.is_empty() && copy.heredocs.is_empty() {
         return Err(Problem::arguments("no source files were specified"));
     }
-    let checksum = copy.checksum.as_deref().map(|sum| planner.expand(sum)).transpose()?;
+    let checksum = copy.checksum.as_deref().map(|c| planner.expand(c)).transpose()?;
     let checksum = checksum.filter(|sum| !sum.is_empty());
-    remote::check(&sources, is_add, checksum.as_deref())?;
+    let remotes = remotes(&sources, copy, checksum.as_deref(), is_add)?;
+    for place in remotes.keys() {
+        sources[*place] = without_login(&sources[*place]);
+    }
     let dest_text = planner.expand(&copy.dest)?;
     let owner = copy.chown.as_deref().map(|o| planner.expand(o)).transpose()?;
     let mode = match copy.chmod.as_deref().map(|m| planner.expand(m)).transpose()? {
@@ -51,8 +57,8 @@ pub(super) fn plan(
         excludes: copy.excludes.clone(),
         unpack: copy.unpack,
         checksum,
-        keep_git_dir: copy.keep_git_dir,
         sources,
+        remotes,
     };
     planner.history(history(&step, copy, &dest_text), true);
     let action = Action::Copy(Box::new(step));
@@ -76,6 +82,42 @@ fn inline(planner: &Planner<'_>, copy: &Copy) -> Result<Vec<(String, Vec<u8>)>, 
             Ok((heredoc.name.clone(), planner.note(body).into_bytes()))
         })
         .collect()
+}
+
+/// Which sources are URLs and repositories; those belong to ADD alone.
+fn remotes(
+    sources: &[String],
+    copy: &Copy,
+    checksum: Option<&str>,
+    is_add: bool,
+) -> Result<BTreeMap<usize, Remote>, Problem> {
+    let wrong = |source: &str, e: AddressError| {
+        Problem::arguments(&format!("{}: {e}", without_login(source)))
+    };
+    let mut all = BTreeMap::new();
+    for (place, source) in sources.iter().enumerate() {
+        let Some(remote) = Remote::parse(source).map_err(|e| wrong(source, e))? else { continue };
+        if !is_add {
+            let what = if matches!(remote, Remote::Git(_)) { "git ref" } else { "URL" };
+            return Err(Problem::arguments(&format!(
+                "source can't be a {what} for COPY: {}",
+                without_login(source)
+            )));
+        }
+        let url = remote.url().to_owned();
+        let remote = remote.with_keep_git_dir(copy.keep_git_dir).map_err(|e| wrong(&url, e))?;
+        all.insert(place, remote);
+    }
+    let Some(checksum) = checksum else { return Ok(all) };
+    if sources.len() != 1 {
+        return Err(Problem::arguments("checksum can't be specified for multiple sources"));
+    }
+    let Some(remote) = all.remove(&0) else {
+        return Err(Problem::arguments("checksum requires HTTP(S) or Git sources"));
+    };
+    let url = remote.url().to_owned();
+    let remote = remote.with_checksum(checksum).map_err(|e| wrong(&url, e))?;
+    Ok(BTreeMap::from([(0, remote)]))
 }
 
 fn history(step: &CopyStep, copy: &Copy, dest: &str) -> String {

@@ -9,7 +9,6 @@ mod config;
 mod copy;
 mod describe;
 mod outline;
-mod remote;
 mod run;
 mod stage;
 mod target;
@@ -20,16 +19,17 @@ pub use outline::{
     Base, BuildPlan, Cache, CacheState, Dependency, Device, Files, Heredoc, ImagePlace, ImageUse,
     Kind, Mounted, PLAN_FORMAT, Place, PlannedInstruction, PlannedStage, Reads, Variable,
 };
-pub use remote::Remote;
 pub use stage::{StageInput, plan_stage};
 pub use target::{Found, Parsed, parse, plan, plan_needed};
 
 use crate::chmod::Mode;
 use crate::instruction::mount::Mount;
 use crate::options::NetworkMode;
+use crate::remote::Remote;
 use crate::source::Span;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::oci::{ContainerConfig, History, Platform};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The search path of images that set none.
@@ -181,8 +181,10 @@ pub struct CopyStep {
     pub is_add: bool,
     /// Where sources are.
     pub origin: Origin,
-    /// Sources as written, expanded.
+    /// Sources as written, expanded; those that are not here without passwords.
     pub sources: Vec<String>,
+    /// What those sources are that do not lie in `origin`, by their place among `sources`.
+    pub remotes: BTreeMap<usize, Remote>,
     /// Files whose contents stand in the Dockerfile: name and content.
     pub inline: Vec<(String, Vec<u8>)>,
     /// Destination from the root; a trailing slash means a directory.
@@ -201,19 +203,23 @@ pub struct CopyStep {
     pub unpack: Option<bool>,
     /// `--checksum`, expanded.
     pub checksum: Option<String>,
-    /// `--keep-git-dir`, when given.
-    pub keep_git_dir: Option<bool>,
 }
 
 impl CopyStep {
     /// The sources that ADD fetches.
     pub fn remote(&self) -> impl Iterator<Item = &String> {
-        self.sources.iter().filter(|source| self.is_add && Remote::of(source).is_some())
+        self.split(true)
     }
 
     /// The sources that are paths and wildcards.
     pub fn paths(&self) -> impl Iterator<Item = &String> {
-        self.sources.iter().filter(|source| !self.is_add || Remote::of(source).is_none())
+        self.split(false)
+    }
+
+    fn split(&self, remote: bool) -> impl Iterator<Item = &String> {
+        let all = self.sources.iter().enumerate();
+        all.filter(move |(place, _)| self.remotes.contains_key(place) == remote)
+            .map(|(_, text)| text)
     }
 }
 
@@ -224,7 +230,11 @@ impl Action {
     pub fn epoch(&self, seconds: Option<i64>) -> Option<Epoch> {
         let from_context = match self {
             Self::Workdir { .. } => true,
-            Self::Copy(copy) => matches!(copy.origin, Origin::Context | Origin::Named(_)),
+            // What servers and repositories bring has the same times everywhere.
+            Self::Copy(copy) => {
+                matches!(copy.origin, Origin::Context | Origin::Named(_))
+                    && (copy.remotes.is_empty() || copy.remotes.len() < copy.sources.len())
+            }
             Self::Run(_) => false,
         };
         seconds.map(if from_context { Epoch::Set } else { Epoch::Clamp })

@@ -87,7 +87,12 @@ fn a_run_names_mounts_heredocs_devices_and_its_environment() {
 
 #[test]
 fn what_add_fetches_is_planned() {
-    let add = only("FROM scratch\nADD --checksum=sha256:00 https://host.example/a.tar /x/\n");
+    let digest = "0".repeat(64);
+    let text = format!(
+        "FROM scratch\nADD --checksum=sha256:{digest} https://a:b@host.example/a.tar /x/\n"
+    );
+    let add = only(&text);
+    assert_eq!(add.text, format!("ADD --checksum=sha256:{digest} https://host.example/a.tar /x/"));
     assert_eq!(add.reads.remote, ["https://host.example/a.tar"]);
     assert!(add.reads.files.is_empty());
     let url = "https://host.example/a.tar".to_owned();
@@ -209,9 +214,24 @@ fn a_file_that_is_missing_is_an_error_even_behind_a_miss() {
 #[test]
 fn what_cannot_be_done_yet_can_be_planned() {
     let bench = Bench::new();
-    let text = "FROM scratch\nADD https://host.example/x /\nCOPY <<E /e\nE\n";
+    let text = "FROM scratch\nRUN --device=vendor.example/d=all,required x\nCOPY <<E /e\nE\n";
     let plan = bench.forecast(&bench.options(text)).unwrap();
-    assert_eq!(states(&plan), [CacheState::Unknown; 2]);
+    assert_eq!(states(&plan), [CacheState::Miss, CacheState::Unknown]);
     let error = bench.build(&bench.options(text)).outcome.unwrap_err();
-    assert!(format!("{error:?}").contains("ADD of a remote source is not there yet"), "{error:?}");
+    assert!(format!("{error:?}").contains("RUN --device is not there yet"), "{error:?}");
+}
+
+#[test]
+fn what_has_to_be_asked_for_is_not_forecast() {
+    let bench = Bench::new();
+    let (digest, commit) = ("0".repeat(64), "1".repeat(40));
+    // The text pins the second and the third; without any source of remote files they can be keyed.
+    let text = format!(
+        "FROM scratch AS a\nADD https://host.example/x /\n\
+         FROM scratch AS b\nADD --checksum=sha256:{digest} https://host.example/x /\n\
+         FROM scratch AS c\nADD https://host.example/x.git#{commit} /\n\
+         FROM scratch\nCOPY --from=a / /\nCOPY --from=b / /\nCOPY --from=c / /\n"
+    );
+    let plan = bench.forecast(&bench.options(&text)).unwrap();
+    assert_eq!(states(&plan)[..3], [CacheState::Unknown, CacheState::Miss, CacheState::Miss]);
 }

@@ -4,6 +4,7 @@ use lapstrake_builder::event::{Event, Observer};
 use lapstrake_builder::exec::{BuildDeps, BuildOutcome, forecast};
 use lapstrake_builder::options::ContextSource;
 use lapstrake_builder::plan::BuildPlan;
+use lapstrake_builder::remote::NoRemotes;
 use lapstrake_builder::{BuildError, BuildOptions, build};
 use lapstrake_layerstore::layers::OverlayXattr;
 use lapstrake_layerstore::oci::Platform;
@@ -70,6 +71,7 @@ impl Bench {
                 store: &self.store,
                 runner: &Refusing,
                 images: &NoImages,
+                remotes: &NoRemotes,
                 observer: &executed,
                 cancel: &Cancel::new(),
             },
@@ -84,6 +86,7 @@ impl Bench {
             store: &self.store,
             runner: &Refusing,
             images: &NoImages,
+            remotes: &NoRemotes,
             observer: &lapstrake_builder::event::Silent,
             cancel: &Cancel::new(),
         };

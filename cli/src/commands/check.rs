@@ -7,7 +7,7 @@ mod context;
 mod fix;
 mod report;
 
-use crate::commands::build::{build_args, context_ignore_file, read_inputs};
+use crate::commands::build::{Given, build_args, context_ignore_file, read_inputs};
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::ui::diagnostic;
@@ -109,7 +109,10 @@ fn options(
     args: &Args,
     file: Option<&Path>,
 ) -> Result<(BuildOptions, Option<PathBuf>), CommandError> {
-    let inputs = read_inputs(&args.context, file)?;
+    let Given::Ready(inputs) = read_inputs(&args.context, file)? else {
+        return Err(CommandError::usage("check reads only what is on this machine")
+            .hint("`lap build --check` fetches the context first"));
+    };
     let ignore_file = ignore_file(inputs.ignore_file, &inputs.context)?;
     let options = BuildOptions {
         ignore_file,

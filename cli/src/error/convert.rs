@@ -3,6 +3,7 @@
 use super::{CommandError, Kind};
 use crate::ui::diagnostic;
 use lapstrake_builder::error::{BuildError, ErrorKind as BuildKind};
+use lapstrake_builder::remote::RemoteError;
 use lapstrake_layerstore::StoreError;
 use lapstrake_layerstore::error::ErrorKind as StoreKind;
 use lapstrake_layerstore::reference::ReferenceError;
@@ -179,7 +180,32 @@ fn with_build_hints(shown: CommandError, error: &BuildError) -> CommandError {
             shown.hint("build again when nothing else writes there")
         }
         BuildError::Run(inner) => with_run_hints(shown, inner),
+        BuildError::Remote(inner) => with_remote_hints(shown, inner),
         BuildError::Store(inner) => with_host_hints(shown, inner),
+        _ => shown,
+    }
+}
+
+fn with_remote_hints(shown: CommandError, error: &RemoteError) -> CommandError {
+    match error {
+        RemoteError::Status { status: 401 | 403, .. } => shown.hint(
+            "give what opens it with --secret id=HTTP_AUTH_TOKEN_HOST (or HTTP_AUTH_HEADER_HOST)",
+        ),
+        RemoteError::Status { status: 404 | 410, .. } => shown.hint("is the address right?"),
+        RemoteError::Http { .. } | RemoteError::Broken { .. } => {
+            shown.hint("is the address right, and is there a network?")
+        }
+        RemoteError::Checksum { .. } => {
+            shown.hint("if the new content is what you want, change the checksum")
+        }
+        RemoteError::NoGit { .. } => shown.hint("install git, or put the files into the context"),
+        RemoteError::Git { message, .. } if message.contains("Host key verification failed") => {
+            shown.hint("add the host's key to ~/.ssh/known_hosts, as ssh does when it is asked")
+        }
+        RemoteError::Git { message, .. } if message.contains("could not read Username") => shown
+            .hint(
+                "does it exist? what opens a private one is given with --secret id=GIT_AUTH_TOKEN",
+            ),
         _ => shown,
     }
 }

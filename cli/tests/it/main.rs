@@ -10,6 +10,7 @@ mod look;
 mod plan;
 mod random;
 mod real_input;
+mod remote;
 mod registry;
 mod run;
 mod support;

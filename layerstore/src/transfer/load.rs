@@ -18,6 +18,7 @@ use crate::{
     layers::Layer,
     oci::Platform,
     reference::Reference,
+    source::Seen,
     store::{ImageRecord, Lease, Store},
 };
 
@@ -33,6 +34,8 @@ pub struct LoadOptions {
     pub all_platforms: bool,
     /// Only the image of this name (or, where names are only tags, of its tag).
     pub select: Option<Reference>,
+    /// Only the image with this tag in an OCI index, or with this digest.
+    pub choose: Option<String>,
 }
 
 /// Takes the images of an archive: OCI or docker, plain or compressed. Nothing is tagged.
@@ -54,6 +57,16 @@ pub fn load_dir(
     options: &LoadOptions,
 ) -> Result<NamedImages, TransferError> {
     take(store, lease, &Directory::new(directory), options)
+}
+
+/// What [`load_dir`] would take first, without taking it: nothing is stored.
+pub fn look_dir(directory: &Path, options: &LoadOptions) -> Result<Option<Seen>, TransferError> {
+    let planned = resolve::plan(&Directory::new(directory), options)?.into_iter().next();
+    Ok(planned.and_then(|image| {
+        let (manifest, _) = image.manifest?;
+        let config = Digest::of(&image.config);
+        Some(Seen { manifest: manifest.digest, config, config_bytes: image.config })
+    }))
 }
 
 fn take(

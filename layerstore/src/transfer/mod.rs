@@ -14,7 +14,7 @@ mod save;
 use std::{io, path::PathBuf};
 
 pub use import::{ImportOptions, export_rootfs, export_rootfs_at, import_rootfs};
-pub use load::{LoadOptions, load, load_dir};
+pub use load::{LoadOptions, load, load_dir, look_dir};
 pub use save::{SaveOptions, save_docker, save_oci, save_oci_dir, write_file};
 
 use crate::{
@@ -133,6 +133,12 @@ pub enum TransferError {
     NotSelected {
         /// What was asked for.
         wanted: Box<Reference>,
+    },
+    /// What was asked for is not in the index.
+    #[error("no image with the tag or digest `{wanted}`")]
+    NotChosen {
+        /// The tag or digest.
+        wanted: String,
     },
     /// The output cannot be written.
     #[error("cannot write the image archive")]

@@ -35,6 +35,8 @@ pub(super) struct PlannedLayer {
 struct Group {
     name: Option<Reference>,
     tag: Option<String>,
+    /// Of what stands in the index itself.
+    digests: Vec<Digest>,
     leaves: Vec<Descriptor>,
 }
 
@@ -91,6 +93,9 @@ fn plan_oci(
             return Err(TransferError::NotSelected { wanted: Box::new(wanted.clone()) });
         }
     }
+    if let Some(chosen) = &options.choose {
+        choose(&mut groups, chosen)?;
+    }
     let mut images = Vec::new();
     for group in groups {
         let mut name = group.name.clone();
@@ -112,6 +117,31 @@ fn is_wanted(group: &Group, wanted: &Reference) -> bool {
     }
 }
 
+/// Leaves the group with this tag, or the one with this digest in it; with neither, the only one, else
+/// `latest`.
+fn choose(groups: &mut Vec<Group>, chosen: &str) -> Result<(), TransferError> {
+    if let Ok(digest) = chosen.parse::<Digest>() {
+        groups.retain(|group| {
+            group.digests.contains(&digest) || group.leaves.iter().any(|leaf| leaf.digest == digest)
+        });
+        for group in groups.iter_mut().filter(|group| !group.digests.contains(&digest)) {
+            group.leaves.retain(|leaf| leaf.digest == digest);
+        }
+    } else if !(chosen.is_empty() && groups.len() == 1) {
+        let wanted = if chosen.is_empty() { "latest" } else { chosen };
+        let tag = |group: &Group| {
+            let named = group.name.as_ref().and_then(|name| name.tag().map(str::to_owned));
+            group.tag.clone().or(named)
+        };
+        groups.retain(|group| tag(group).as_deref() == Some(wanted));
+    }
+    groups.truncate(1);
+    if groups.is_empty() {
+        return Err(TransferError::NotChosen { wanted: chosen.to_owned() });
+    }
+    Ok(())
+}
+
 /// The top of the index, by name: what shares a name is one image for several platforms.
 fn groups(members: &dyn Members, index: &Index) -> Result<Vec<Group>, TransferError> {
     let mut groups: Vec<Group> = Vec::new();
@@ -127,8 +157,11 @@ fn groups(members: &dyn Members, index: &Index) -> Result<Vec<Group>, TransferEr
             (named || top.platform.is_some()) && group.name == name && group.tag == tag
         });
         match known {
-            Some(group) => group.leaves.extend(leaves),
-            None => groups.push(Group { name, tag, leaves }),
+            Some(group) => {
+                group.digests.push(top.digest);
+                group.leaves.extend(leaves);
+            }
+            None => groups.push(Group { name, tag, digests: vec![top.digest], leaves }),
         }
     }
     Ok(groups)

@@ -18,6 +18,8 @@ Examples:
   lap build -o type=local,dest=out --target files .       the files themselves
   lap build -t registry.example/app:1 --push .            into a registry
   lap build --plan .                                      what would be done, and what is cached
+  lap build https://host/x.git#main:dir                   files from a repository
+  tar c . | lap build -                                   files from an archive
   echo 'FROM busybox' | lap build -                       no context at all
 
 The image is put into the store in any case, under every -t name. Progress goes to standard error,
@@ -31,8 +33,8 @@ compression-level=, tar=false (oci: a directory), name=, push=true.";
 #[command(after_help = AFTER_HELP, next_help_heading = "Input")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that docker has")]
 pub(crate) struct Args {
-    /// The directory that COPY and ADD take files from; `-` reads a Dockerfile from standard input
-    /// and has no files
+    /// The directory, git repository or archive behind a URL that COPY and ADD take files from; `-`
+    /// reads an archive from standard input, or a Dockerfile that has no files
     #[arg(value_name = "PATH", help_heading = "Arguments")]
     pub(super) context: String,
 
@@ -44,8 +46,8 @@ pub(crate) struct Args {
     /// environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(super) build_arg: Vec<String>,
-    /// Another source of files or base images for FROM and --from: a directory, or
-    /// docker-image://NAME
+    /// Another source of files or base images for FROM and --from: a directory, a repository, an
+    /// archive behind a URL, docker-image://NAME, oci-layout://DIR
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(super) build_context: Vec<String>,
     /// Give a secret to steps that mount it: id=ID with src=FILE or env=VARIABLE

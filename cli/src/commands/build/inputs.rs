@@ -1,9 +1,13 @@
 //! From flags to build options: the Dockerfile, contexts, arguments, secrets, sockets.
 
+use super::deferred::{self, Deferred, Dockerfile, Origin};
 use crate::error::{CommandError, Kind};
 use crate::settings::{Settings, named_variable};
 use crate::values;
-use lapstrake_builder::options::{ContextSource, NamedContext};
+use lapstrake_builder::exec::is_archive;
+use lapstrake_builder::limits::ARCHIVE_PROBE_BYTES;
+use lapstrake_builder::options::{ContextSource, LayoutImage, NamedContext};
+use lapstrake_builder::remote::Remote;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,23 +33,52 @@ pub(crate) struct Inputs {
     pub(crate) ignore_file: Option<(String, Vec<u8>)>,
 }
 
-/// Reads what `PATH` and `-f` name.
-pub(crate) fn read(context: &str, file: Option<&Path>) -> Result<Inputs, CommandError> {
-    let from_stdin = file == Some(Path::new("-"));
+/// What `PATH` and `-f` name: read, or to be fetched when there is a store to put it into.
+#[derive(Debug)]
+pub(crate) enum Given {
+    Ready(Inputs),
+    Deferred(Deferred, ContextSource),
+}
+
+/// Reads what `PATH` and `-f` name, as far as it is here.
+pub(crate) fn read(context: &str, file: Option<&Path>) -> Result<Given, CommandError> {
     if context == "-" {
-        if file.is_some() {
-            return Err(CommandError::usage("-f cannot be used with the context `-`")
-                .hint("`lap build -` reads the Dockerfile itself from standard input"));
-        }
-        return stdin_dockerfile(ContextSource::Empty);
+        return from_stdin(file);
+    }
+    let is_here = Path::new(context).exists();
+    let remote = if is_here { None } else { parse_remote(context)? };
+    let url = file.and_then(Path::to_str).map(parse_remote).transpose()?.flatten();
+    if let Some(remote) = remote {
+        let dockerfile = match (file, url) {
+            (_, Some(url)) => Dockerfile::Url(url),
+            (Some(file), _) if file == Path::new("-") => {
+                Dockerfile::Here(stdin_dockerfile(Vec::new())?, "Dockerfile".into())
+            }
+            (Some(file), _) if file.is_absolute() => deferred::local(file)?,
+            (file, _) => Dockerfile::InContext(file.map(Path::to_owned)),
+        };
+        let deferred = Deferred { context: Some(Origin::Remote(remote)), dockerfile };
+        return Ok(Given::Deferred(deferred, ContextSource::Empty));
     }
     let directory = directory(context)?;
-    if from_stdin {
-        return stdin_dockerfile(ContextSource::Directory(directory));
+    if let Some(url) = url {
+        let deferred = Deferred { context: None, dockerfile: Dockerfile::Url(url) };
+        return Ok(Given::Deferred(deferred, ContextSource::Directory(directory)));
+    }
+    local(&directory, file).map(Given::Ready)
+}
+
+/// A directory, and a Dockerfile of this machine.
+fn local(directory: &Path, file: Option<&Path>) -> Result<Inputs, CommandError> {
+    let context = ContextSource::Directory(directory.to_owned());
+    if file == Some(Path::new("-")) {
+        let dockerfile = stdin_dockerfile(Vec::new())?;
+        let (name, path, ignore_file) = ("Dockerfile".into(), None, None);
+        return Ok(Inputs { dockerfile, name, path, context, ignore_file });
     }
     let path = match file {
-        Some(file) => named_dockerfile(file, &directory)?,
-        None => default_dockerfile(&directory)?,
+        Some(file) => named_dockerfile(file, directory)?,
+        None => default_dockerfile(directory)?,
     };
     let dockerfile = read_bounded(&path, DOCKERFILE_BYTES_MAX)?;
     let ignore = suffixed(&path, ".dockerignore");
@@ -55,8 +88,40 @@ pub(crate) fn read(context: &str, file: Option<&Path>) -> Result<Inputs, Command
         None
     };
     let name = path.strip_prefix("./").unwrap_or(&path).display().to_string();
-    let context = ContextSource::Directory(directory);
     Ok(Inputs { dockerfile, name, path: Some(path), context, ignore_file })
+}
+
+/// `lap build -`: a Dockerfile, or an archive of a whole context.
+fn from_stdin(file: Option<&Path>) -> Result<Given, CommandError> {
+    if file == Some(Path::new("-")) {
+        return Err(CommandError::usage("-f - cannot be used with the context `-`")
+            .hint("`lap build -` reads the Dockerfile or an archive from standard input"));
+    }
+    let mut head = Vec::new();
+    let read = io::stdin().lock().take(ARCHIVE_PROBE_BYTES).read_to_end(&mut head);
+    read.map_err(|error| CommandError::io(Kind::Host, "cannot read standard input", &error))?;
+    if is_archive(&head) {
+        let dockerfile = match file {
+            Some(file) if file.is_absolute() => deferred::local(file)?,
+            file => Dockerfile::InContext(file.map(Path::to_owned)),
+        };
+        let deferred = Deferred { context: Some(Origin::Stdin(head)), dockerfile };
+        return Ok(Given::Deferred(deferred, ContextSource::Empty));
+    }
+    if file.is_some() {
+        return Err(CommandError::usage(
+            "standard input is no archive, so -f names nothing that is in it",
+        )
+        .hint("`lap build -` reads the Dockerfile itself from standard input"));
+    }
+    let (dockerfile, name) = (stdin_dockerfile(head)?, "Dockerfile".into());
+    let (path, context, ignore_file) = (None, ContextSource::Empty, None);
+    Ok(Given::Ready(Inputs { dockerfile, name, path, context, ignore_file }))
+}
+
+fn parse_remote(text: &str) -> Result<Option<Remote>, CommandError> {
+    Remote::parse_context(text)
+        .map_err(|error| CommandError::usage(format!("cannot use the address: {error}")))
 }
 
 /// The `.dockerignore` of a context, if it has one.
@@ -70,45 +135,25 @@ pub(crate) fn context_ignore_file(
     Ok(Some((path.display().to_string(), read_bounded(&path, IGNORE_BYTES_MAX)?)))
 }
 
-fn stdin_dockerfile(context: ContextSource) -> Result<Inputs, CommandError> {
+/// Standard input after its beginning `head`, which must be text.
+fn stdin_dockerfile(head: Vec<u8>) -> Result<Vec<u8>, CommandError> {
     let failed =
         |error: io::Error| CommandError::io(Kind::Host, "cannot read standard input", &error);
-    let mut dockerfile = Vec::new();
+    let mut dockerfile = head;
     io::stdin()
         .lock()
         .take(DOCKERFILE_BYTES_MAX + 1)
         .read_to_end(&mut dockerfile)
         .map_err(failed)?;
-    let too_large = dockerfile.len() as u64 > DOCKERFILE_BYTES_MAX;
-    if too_large || looks_like_archive(&dockerfile) {
-        return Err(CommandError::input("standard input is not a Dockerfile").hint(
-            "a context as an archive is not supported yet: unpack it and name the directory",
-        ));
+    if dockerfile.len() as u64 > DOCKERFILE_BYTES_MAX || is_archive(&dockerfile) {
+        return Err(CommandError::input("standard input is not a Dockerfile")
+            .hint("`lap build -` takes an archive of a whole context"));
     }
-    Ok(Inputs { dockerfile, name: "Dockerfile".into(), path: None, context, ignore_file: None })
-}
-
-/// Whether it is a tar, or compressed: then someone sends a context the way docker takes it.
-fn looks_like_archive(bytes: &[u8]) -> bool {
-    let begins = |magic: &[u8]| bytes.starts_with(magic);
-    begins(&[0x1f, 0x8b])
-        || begins(b"BZh")
-        || begins(&[0xfd, b'7', b'z'])
-        || begins(&[0x28, 0xb5, 0x2f, 0xfd])
-        || bytes.get(257..262) == Some(b"ustar")
+    Ok(dockerfile)
 }
 
 fn directory(context: &str) -> Result<PathBuf, CommandError> {
-    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
     let path = Path::new(context);
-    if !path.exists()
-        && (remote.iter().any(|scheme| context.starts_with(scheme)) || context.contains(".git#"))
-    {
-        return Err(CommandError::usage(format!(
-            "remote contexts are not supported yet: {context}"
-        ))
-        .hint("clone or download it first and name the directory"));
-    }
     let meta = path.metadata().map_err(|error| {
         CommandError::io(Kind::Input, format!("cannot use {context} as the build context"), &error)
     })?;
@@ -202,21 +247,42 @@ pub(super) fn named_contexts(
         }
         let context = match source.split_once("://") {
             Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
-            Some((scheme, _)) => {
-                return Err(bad(&format!(
-                    "{scheme}:// is not supported yet; a directory or docker-image:// is"
-                )));
-            }
-            None if Path::new(source).is_dir() => NamedContext::Directory(source.into()),
-            None => {
-                return Err(CommandError::input(format!(
-                    "--build-context {name}: {source} is not a directory"
-                )));
-            }
+            Some(("oci-layout", layout)) => NamedContext::Layout(layout_image(layout)?),
+            _ if Path::new(source).is_dir() => NamedContext::Directory(source.into()),
+            _ => match (Remote::parse_context(source), source.split_once("://")) {
+                (Ok(Some(remote)), _) => NamedContext::Remote(remote),
+                (Err(error), _) => return Err(bad(&error.to_string())),
+                (Ok(None), Some((scheme, _))) => {
+                    return Err(bad(&format!(
+                        "{scheme}:// is none of docker-image://, oci-layout://, http(s):// and git's"
+                    )));
+                }
+                (Ok(None), None) => {
+                    return Err(CommandError::input(format!(
+                        "--build-context {name}: {source} is not a directory"
+                    )));
+                }
+            },
         };
         all.insert(name.to_owned(), context);
     }
     Ok(all)
+}
+
+/// `DIRECTORY[:TAG|@DIGEST]`
+fn layout_image(text: &str) -> Result<LayoutImage, CommandError> {
+    let (directory, image) = match text.split_once('@') {
+        Some(found) => found,
+        None => match text.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
+            Some(found) if !Path::new(text).is_dir() => found,
+            _ => (text, ""),
+        },
+    };
+    if !Path::new(directory).join("oci-layout").is_file() {
+        return Err(CommandError::input(format!("{directory} is no directory in OCI layout"))
+            .hint("`lap save --help` says how to make one"));
+    }
+    Ok(LayoutImage { directory: directory.into(), image: image.to_owned() })
 }
 
 /// `--secret id=ID,src=FILE`, `id=ID,env=NAME`, or `id=ID`: the variable of that name, else the
@@ -321,6 +387,11 @@ mod tests {
     fn the_dockerfile_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let context = dir.path().to_str().unwrap();
+        let read = |context: &str, file: Option<&Path>| match read(context, file) {
+            Ok(Given::Ready(inputs)) => Ok(inputs),
+            Ok(Given::Deferred(..)) => panic!("a directory is here"),
+            Err(error) => Err(error),
+        };
         assert_eq!(read(context, None).unwrap_err().exit(), crate::exit::Exit::INPUT);
         std::fs::write(dir.path().join("dockerfile"), "FROM scratch\n").unwrap();
         assert_eq!(read(context, None).unwrap().dockerfile, b"FROM scratch\n");
@@ -356,7 +427,11 @@ mod tests {
         let all = named_contexts(&given).unwrap();
         assert!(matches!(&all["base"], NamedContext::Image(name) if name == "busybox"));
         assert!(matches!(&all["here"], NamedContext::Directory(_)));
-        for bad in ["x", "=.", "x=", "x=https://a", "x=/nowhere/at/all"] {
+        let given = ["a=https://h/x.tar".to_owned(), "b=https://h/x.git#main".into()];
+        let all = named_contexts(&given).unwrap();
+        assert!(matches!(&all["a"], NamedContext::Remote(Remote::Http(_))));
+        assert!(matches!(&all["b"], NamedContext::Remote(Remote::Git(_))));
+        for bad in ["x", "=.", "x=", "x=ftp://a", "x=oci-layout:///nowhere", "x=/nowhere/at/all"] {
             assert!(named_contexts(&[bad.to_owned()]).is_err(), "{bad}");
         }
     }

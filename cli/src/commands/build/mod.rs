@@ -5,6 +5,7 @@
 //! ```
 
 mod args;
+mod deferred;
 mod export;
 mod foreign;
 mod inputs;
@@ -17,8 +18,8 @@ mod surroundings;
 pub(crate) use args::Args;
 pub(crate) use export::to_file;
 pub(crate) use inputs::{
-    DOCKERFILE_BYTES_MAX, build_args, context_ignore_file, default_dockerfile, read as read_inputs,
-    read_bounded,
+    DOCKERFILE_BYTES_MAX, Given, build_args, context_ignore_file, default_dockerfile,
+    read as read_inputs, read_bounded,
 };
 pub(crate) use outputs::Dest;
 
@@ -28,11 +29,13 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::signals::Interrupts;
 use crate::wiring;
+use deferred::Deferred;
 use lapstrake_builder::BuildOptions;
-use lapstrake_builder::exec::{BuildDeps, BuildOutcome};
+use lapstrake_builder::exec::{BuildDeps, BuildOutcome, Fetcher};
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::store::Lease;
 use outputs::Output;
 use std::time::Instant;
 
@@ -41,16 +44,28 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let begun = Instant::now();
     foreign::check(&args.foreign)?;
     let wanted = Wanted::parse(args)?;
-    let options = options(args, &settings, &wanted)?;
-    if let Some(format) = args.foreign.wants_check() {
+    let (mut options, deferred) = options(args, &settings, &wanted)?;
+    if let (Some(format), None) = (args.foreign.wants_check(), &deferred) {
         return crate::commands::check::run_for_build(&options, format);
     }
     let session = Session::open(settings)?;
-    if let Some(format) = args.plan {
+    if let (Some(format), None) = (args.plan, &deferred) {
         return plan::show(&session, args, &options, format);
     }
     let interrupts = Interrupts::watch()?;
     let reporter = report::Reporter::new(args, &session.settings)?;
+    let _lease = match deferred {
+        None => None,
+        Some(deferred) => {
+            Some(fetch(&session, args, (&mut options, deferred), &reporter, &interrupts)?)
+        }
+    };
+    if let Some(format) = args.foreign.wants_check() {
+        return crate::commands::check::run_for_build(&options, format);
+    }
+    if let Some(format) = args.plan {
+        return plan::show(&session, args, &options, format);
+    }
     let outcome = build(&session, args, &options, &reporter, &interrupts);
     if let Some(format) = args.explain {
         reporter.explain(format, session.settings.now)?;
@@ -133,11 +148,13 @@ fn build(
     interrupts: &Interrupts,
 ) -> Result<BuildOutcome, CommandError> {
     let images = wiring::LazyClient::new(&session.settings, &args.registry);
+    let remotes = wiring::Remotes::new(&session.settings, &args.registry);
     let runner = surroundings::runner(session);
     let deps = BuildDeps {
         store: &session.store,
         runner: &*runner,
         images: &images,
+        remotes: &remotes,
         observer: reporter,
         cancel: interrupts.cancel(),
     };
@@ -145,19 +162,61 @@ fn build(
         .map_err(|error| interrupts.error().unwrap_or_else(|| locate::explain(error, options)))
 }
 
+/// Fetches what the input still lacks into the store, where the lease keeps it.
+fn fetch(
+    session: &Session,
+    args: &Args,
+    (options, deferred): (&mut BuildOptions, Deferred),
+    reporter: &report::Reporter,
+    interrupts: &Interrupts,
+) -> Result<Lease, CommandError> {
+    let lease = session.store.lease()?;
+    let images = wiring::LazyClient::new(&session.settings, &args.registry);
+    let remotes = wiring::Remotes::new(&session.settings, &args.registry);
+    let runner = surroundings::runner(session);
+    let deps = BuildDeps {
+        store: &session.store,
+        runner: &*runner,
+        images: &images,
+        remotes: &remotes,
+        observer: reporter,
+        cancel: interrupts.cancel(),
+    };
+    let fetcher = Fetcher::new(options, &deps, &lease);
+    let fetched = deferred.fetch(&fetcher, &session.store, options.context.clone());
+    let inputs = fetched.map_err(|error| interrupts.error().unwrap_or(error))?;
+    options.dockerfile = inputs.dockerfile;
+    options.dockerfile_name = inputs.name;
+    options.context = inputs.context;
+    options.ignore_file = inputs.ignore_file;
+    Ok(lease)
+}
+
 fn options(
     args: &Args,
     settings: &Settings,
     wanted: &Wanted,
-) -> Result<BuildOptions, CommandError> {
-    let inputs = inputs::read(&args.context, args.file.as_deref())?;
+) -> Result<(BuildOptions, Option<Deferred>), CommandError> {
+    let (inputs, deferred) = match inputs::read(&args.context, args.file.as_deref())? {
+        Given::Ready(inputs) => (inputs, None),
+        Given::Deferred(deferred, context) => {
+            let (dockerfile, name, ignore_file) = (Vec::new(), "Dockerfile".to_owned(), None);
+            (inputs::Inputs { dockerfile, name, path: None, context, ignore_file }, Some(deferred))
+        }
+    };
+    let over_ssh = args.context.starts_with("git@") || args.context.starts_with("ssh://");
+    let mut ssh = inputs::ssh_sockets(&args.ssh, settings)?;
+    if let (true, true, Some(agent)) = (over_ssh, ssh.is_empty(), &settings.ssh_auth_sock) {
+        // As docker has it: who names such a context means the keys that open it.
+        ssh.insert("default".to_owned(), agent.clone());
+    }
     let build_args = build_args(&args.build_arg)?;
     let epoch = surroundings::epoch(&build_args, settings)?;
     let (allow_host_network, allow_insecure) = surroundings::rights(&args.steps.allow)?;
     if args.steps.jobs == Some(0) {
         return Err(CommandError::usage("--jobs must be at least 1"));
     }
-    Ok(BuildOptions {
+    let options = BuildOptions {
         dockerfile: inputs.dockerfile,
         dockerfile_name: inputs.name,
         context: inputs.context,
@@ -172,7 +231,7 @@ fn options(
         no_cache_filter: args.no_cache_filter.clone(),
         pull: args.pull,
         secrets: inputs::secrets(&args.secret)?,
-        ssh: inputs::ssh_sockets(&args.ssh, settings)?,
+        ssh,
         network: surroundings::network(&args.steps.network)?,
         allow_host_network,
         allow_insecure,
@@ -184,7 +243,8 @@ fn options(
         now: settings.now,
         jobs: args.steps.jobs.unwrap_or_else(wiring::steps_at_once),
         compression: wanted.compression(),
-    })
+    };
+    Ok((options, deferred))
 }
 
 fn platform(given: &[String]) -> Result<Platform, CommandError> {

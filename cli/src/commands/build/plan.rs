@@ -41,11 +41,13 @@ pub(super) fn show(
 ) -> Result<Exit, CommandError> {
     let interrupts = Interrupts::watch()?;
     let images = wiring::LazyClient::new(&session.settings, &args.registry);
+    let remotes = wiring::Remotes::new(&session.settings, &args.registry);
     let runner = surroundings::runner(session);
     let deps = BuildDeps {
         store: &session.store,
         runner: &*runner,
         images: &images,
+        remotes: &remotes,
         observer: &report::WarningsOnly,
         cancel: interrupts.cancel(),
     };

@@ -9,6 +9,7 @@ use lapstrake_builder::BuildOptions;
 use lapstrake_builder::event::Silent;
 use lapstrake_builder::exec::BuildDeps;
 use lapstrake_builder::options::{ContextSource, NetworkMode};
+use lapstrake_builder::remote::NoRemotes;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, SourceError};
@@ -62,6 +63,7 @@ pub(super) fn apply(
         store: &session.store,
         runner: &Sandbox::new(),
         images: &Imported { image },
+        remotes: &NoRemotes,
         observer: &Silent,
         cancel: &Cancel::new(),
     };
