@@ -10,12 +10,13 @@ use lapstrake_fixtures::{Need, busybox};
 use crate::shell;
 
 /// Program, package, and what needs it.
-const TOOLS: [(&str, &str, &str); 5] = [
+const TOOLS: [(&str, &str, &str); 6] = [
     ("newuidmap", "uidmap", "rootless builds"),
     ("skopeo", "skopeo", "a stranger that judges our images"),
     ("umoci", "umoci", "a stranger that unpacks our layers"),
     ("docker-registry", "docker-registry", "a registry to push to"),
     ("mmdebstrap", "mmdebstrap", "a Debian to import"),
+    ("strace", "strace", "writes that fail on request"),
 ];
 
 /// The packages whose programs are not on this machine.

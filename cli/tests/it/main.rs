@@ -4,6 +4,7 @@ mod bad_input;
 mod build;
 mod check;
 mod explain;
+mod faults;
 mod fmt;
 mod help;
 mod look;

@@ -9,13 +9,14 @@ use lapstrake_fixtures::{Need, require};
 use crate::support::Lap;
 
 /// A running `lap serve`, stopped when dropped.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     address: String,
 }
 
 impl Serving {
-    fn start(lap: &Lap, more: &[&str]) -> Self {
+    /// Serves the store of `lap`, and waits until it does.
+    pub(crate) fn start(lap: &Lap, more: &[&str]) -> Self {
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
         arguments.extend(more);
         let mut child = lap
@@ -28,6 +29,11 @@ impl Serving {
         let stdout = child.stdout.take().expect("it is a pipe");
         BufReader::new(stdout).read_line(&mut address).expect("the server says where it is");
         Self { child, address: address.trim_end().to_owned() }
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Asks it to end, and waits; its exit code.

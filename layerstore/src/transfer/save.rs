@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Serialize;
@@ -96,7 +96,8 @@ pub fn save_oci(
 }
 
 /// Writes into a directory in OCI layout, beside the images that are in it; one of the same name is
-/// replaced. The index comes last, so that a reader sees the old images or the new.
+/// replaced. The index comes last, so that a reader sees the old images or the new; after an error
+/// nothing is left that was not there before.
 pub fn save_oci_dir(
     store: &Store,
     images: &NamedImages,
@@ -104,11 +105,34 @@ pub fn save_oci_dir(
     options: &SaveOptions,
 ) -> Result<(), TransferError> {
     let layout = Layout::new(store, images, options)?;
+    let is_new = !directory.exists();
+    let mut made = Vec::new();
+    let written = write_layout(store, layout, directory, &mut made);
+    if written.is_err() {
+        // The first error counts; what cannot be removed now is in no index.
+        for path in &made {
+            fs::remove_file(path).unwrap_or_default();
+        }
+        if is_new {
+            fs::remove_dir_all(directory).unwrap_or_default();
+        }
+    }
+    written
+}
+
+/// Writes what is not there yet, and notes it in `made`.
+fn write_layout(
+    store: &Store,
+    layout: Layout,
+    directory: &Path,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), TransferError> {
     let blobs = directory.join(BLOBS);
     fs::create_dir_all(&blobs).map_err(cannot("create", &blobs))?;
     let path = directory.join(LAYOUT_FILE);
     if !path.exists() {
         write_file(&path, |out| out.write_all(LAYOUT).map_err(unwritable))?;
+        made.push(path);
     }
     for digest in &layout.blobs {
         let path = blobs.join(digest.hex());
@@ -118,6 +142,7 @@ pub fn save_oci_dir(
         }
         let mut blob = store.blobs().open_blob(digest)?;
         write_file(&path, |out| io::copy(&mut blob, out).map(drop).map_err(unwritable))?;
+        made.push(path);
     }
     let path = directory.join(INDEX_FILE);
     let index = merged(&path, layout.index)?;
