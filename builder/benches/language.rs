@@ -4,6 +4,7 @@
 
 use divan::{Bencher, black_box};
 use lapstrake_builder::diagnostic::has_errors;
+use lapstrake_builder::expand::Budget;
 use lapstrake_builder::graph::{self, Graph};
 use lapstrake_builder::instruction::{self, Dockerfile};
 use lapstrake_builder::lint;
@@ -65,12 +66,14 @@ fn parsed(file: &SourceFile) -> (Ast, Dockerfile) {
 /// Plans every stage as a build does; how many steps came of it.
 fn plan(graph: &Graph, options: &BuildOptions, file: &Arc<SourceFile>) -> usize {
     let base = BaseFacts::default();
+    let budget = Budget::of_file();
     let mut plans = BTreeMap::new();
     for index in graph.needed() {
         let stage = &graph.stages[index];
         let parent = stage.parent().and_then(|parent| plans.get(&parent));
         let base = stage.image().map(|_| &base);
-        let input = StageInput { stage, parent, base, graph, options, file, guess: false };
+        let budget = &budget;
+        let input = StageInput { stage, parent, base, graph, options, file, guess: false, budget };
         plans.insert(index, plan_stage(&input).expect("the file is right"));
     }
     plans.values().map(|plan| plan.steps.len()).sum()

@@ -13,6 +13,7 @@ pub use fix::{Fixed, fix};
 
 use crate::diagnostic::{self, Diagnostic, code};
 use crate::error::BuildError;
+use crate::expand::Budget;
 use crate::graph::{self, Graph};
 use crate::ignore::Ignore;
 use crate::instruction::{self, Dockerfile};
@@ -142,6 +143,7 @@ impl Subject<'_> {
     ) {
         let Self { graph, file, .. } = self;
         let nothing_known = BaseFacts::default();
+        let budget = Budget::of_file();
         let mut plans: BTreeMap<usize, (StagePlan, bool)> = BTreeMap::new();
         for index in graph.needed() {
             let stage = &graph.stages[index];
@@ -166,6 +168,7 @@ impl Subject<'_> {
                 options,
                 file,
                 guess: false,
+                budget: &budget,
             }) {
                 Ok(plan) => drop(plans.insert(index, (plan, known))),
                 Err(BuildError::Dockerfile { diagnostics: problems, .. }) => {
@@ -181,7 +184,11 @@ impl Subject<'_> {
                     };
                     diagnostics.extend(problems.into_iter().filter(certain));
                 }
-                Err(_) => {}
+                Err(error) => {
+                    let message = error.to_string();
+                    diagnostics.push(Diagnostic::error(code::OVER_LIMIT, stage.span, message));
+                    return;
+                }
             }
         }
     }

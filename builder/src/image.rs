@@ -21,8 +21,8 @@ pub fn config(
 ) -> ImageConfig {
     let history = history(plan, layer_times, diff_ids.len());
     let mut image = ImageConfig {
-        author: plan.author.clone(),
-        config: plan.config.clone(),
+        author: plan.author().to_owned(),
+        config: plan.config().clone(),
         created: history.last().and_then(|h| h.created.clone()),
         history,
         rootfs: RootFs { diff_ids, ..RootFs::default() },
@@ -39,7 +39,7 @@ pub fn config(
 fn history(plan: &StagePlan, layer_times: &[i64], layers: usize) -> Vec<History> {
     let mut times = layer_times.iter().copied();
     let mut own: Vec<(&HistoryDraft, Option<i64>)> = plan
-        .history
+        .history()
         .iter()
         .map(|draft| (draft, if draft.makes_layer { times.next() } else { None }))
         .collect();
@@ -50,7 +50,7 @@ fn history(plan: &StagePlan, layer_times: &[i64], layers: usize) -> Vec<History>
             None => *time = next,
         }
     }
-    let mut all = plan.base_history.clone();
+    let mut all = plan.base_history().to_vec();
     // A base that is a named context has a layer and no history: one entry for each layer is the rule.
     let base_layers = layers.saturating_sub(layer_times.len());
     let missing = base_layers.saturating_sub(all.iter().filter(|h| !h.empty_layer).count());
@@ -65,7 +65,7 @@ fn history(plan: &StagePlan, layer_times: &[i64], layers: usize) -> Vec<History>
         last.clone_from(&created);
         all.push(History {
             created,
-            created_by: draft.created_by.clone(),
+            created_by: draft.created_by.to_string(),
             comment: HISTORY_COMMENT.to_owned(),
             empty_layer: !draft.makes_layer,
             ..History::default()

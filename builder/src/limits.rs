@@ -47,6 +47,16 @@ pub const MAX_EXPANSION_DEPTH: usize = 200;
 /// would else need memory without end.
 pub const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 
+/// Most steps that the expansion of one word may take: bytes that its substitutions yield, and places
+/// of patterns tried on characters. Substitutions in the replacements of others multiply; twice what
+/// all variables of a stage may hold is enough for any use of them.
+pub const MAX_EXPANSION_STEPS: usize = 2 * MAX_VARIABLE_BYTES;
+
+/// Most steps that expanding all words of a file may take, and bytes that planning may copy: variables
+/// for each step that sees others than the one before, history for each stage on top of another one.
+/// A Dockerfile of a thousand instructions needs some hundred thousand.
+pub const MAX_PLANNING_STEPS: usize = 64 * 1024 * 1024;
+
 /// Longest pattern in `${name#pattern}` and its kin, in characters. Matching costs pattern times
 /// text, and no hand-written pattern comes near.
 pub const MAX_PATTERN_CHARS: usize = 4_096;

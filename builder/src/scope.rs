@@ -8,11 +8,14 @@ use crate::expand::Scope;
 use crate::limits::{MAX_VARIABLE_BYTES, MAX_VARIABLES};
 use std::sync::Arc;
 
+/// A name and its value, shared by all lists that hold it.
+pub type SharedPair = (Arc<str>, Arc<str>);
+
 /// Names and values in order of their last setting. A clone costs nothing until one of the two changes,
 /// so that all steps between two ENVs share one list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EnvList {
-    pairs: Arc<Vec<(String, String)>>,
+    pairs: Arc<Vec<SharedPair>>,
     /// Of names and values together.
     bytes: usize,
 }
@@ -21,30 +24,43 @@ impl EnvList {
     /// Set `name`, moving it to the end.
     pub fn set(&mut self, name: &str, value: &str) {
         let pairs = Arc::make_mut(&mut self.pairs);
-        if let Some(at) = pairs.iter().position(|(n, _)| n == name) {
-            let mut pair = pairs.remove(at);
-            self.bytes -= pair.1.len();
-            value.clone_into(&mut pair.1);
-            pairs.push(pair);
+        let name = if let Some(at) = pairs.iter().position(|(n, _)| **n == *name) {
+            let (name, old) = pairs.remove(at);
+            self.bytes -= old.len();
+            name
         } else {
             self.bytes += name.len();
-            pairs.push((name.to_owned(), value.to_owned()));
-        }
+            Arc::from(name)
+        };
+        pairs.push((name, Arc::from(value)));
         self.bytes += value.len();
     }
 
     /// The value of `name`.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.pairs.iter().find(|(n, _)| **n == *name).map(|(_, v)| &**v)
+    }
+
+    /// How much memory the next change takes because others hold the list as it is.
+    pub fn bytes_to_copy(&self) -> usize {
+        if Arc::strong_count(&self.pairs) == 1 {
+            return 0;
+        }
+        self.pairs.len() * size_of::<SharedPair>()
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// All pairs in order.
-    pub fn pairs(&self) -> &[(String, String)] {
+    pub fn pairs(&self) -> &[SharedPair] {
         &self.pairs
     }
 
     /// The pairs, shared.
-    pub fn shared(&self) -> Arc<Vec<(String, String)>> {
+    pub fn shared(&self) -> Arc<Vec<SharedPair>> {
         Arc::clone(&self.pairs)
     }
 
@@ -99,7 +115,7 @@ impl BuildArgs {
             out.set(&name.to_uppercase(), value);
             out.set(&name.to_lowercase(), value);
         }
-        Arc::unwrap_or_clone(out.pairs)
+        out.pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 }
 
@@ -117,7 +133,8 @@ mod tests {
     fn setting_again_moves_to_the_end() {
         let mut env = EnvList::from_config(&["A=1".into(), "B=2".into()]);
         env.set("A", "3");
-        assert_eq!(env.pairs(), [("B".into(), "2".into()), ("A".into(), "3".into())]);
+        let pairs: Vec<(&str, &str)> = env.pairs().iter().map(|(n, v)| (&**n, &**v)).collect();
+        assert_eq!(pairs, [("B", "2"), ("A", "3")]);
     }
 
     #[test]

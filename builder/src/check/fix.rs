@@ -10,6 +10,7 @@
 use super::{Surroundings, check};
 use crate::diagnostic::{Edit, has_errors};
 use crate::error::BuildError;
+use crate::expand::Budget;
 use crate::graph;
 use crate::instruction;
 use crate::options::BuildOptions;
@@ -112,6 +113,7 @@ fn meaning(options: &BuildOptions) -> Option<String> {
     }
     let (graph, _) = graph::lay_out(&dockerfile, options);
     let nothing_known = BaseFacts::default();
+    let budget = Budget::of_file();
     let mut plans: BTreeMap<usize, StagePlan> = BTreeMap::new();
     let mut text = String::new();
     for stage in &graph.stages {
@@ -126,13 +128,16 @@ fn meaning(options: &BuildOptions) -> Option<String> {
             options,
             file: &file,
             guess: false,
+            budget: &budget,
         }) {
             Ok(plan) => {
                 let actions: Vec<_> = plan.steps.iter().map(|step| &step.action).collect();
                 let _infallible = writeln!(
                     text,
                     "{actions:?} {:?} {:?} {:?}",
-                    plan.config, plan.author, plan.history
+                    plan.config(),
+                    plan.author(),
+                    plan.history()
                 );
                 plans.insert(stage.index, plan);
             }

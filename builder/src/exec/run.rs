@@ -167,12 +167,11 @@ pub(crate) fn tree_paths(
 
 fn spec(session: &Session<'_>, step: &RunStep, identity: &StepIdentity, root: Root) -> Spec {
     let options = session.options;
-    let os = |pairs: &[(String, String)]| -> Vec<(OsString, OsString)> {
-        pairs.iter().map(|(n, v)| (n.into(), v.into())).collect()
-    };
-    let mut env = os(&step.env);
-    env.extend(os(&BuildArgs::new(&options.build_args).proxies()));
-    if !step.env.iter().any(|(name, _)| name == "PATH") {
+    let os = |text: &str| OsString::from(text);
+    let mut env: Vec<_> = step.env.iter().map(|(n, v)| (os(n), os(v))).collect();
+    let proxies = BuildArgs::new(&options.build_args).proxies();
+    env.extend(proxies.iter().map(|(n, v)| (os(n), os(v))));
+    if !step.env.iter().any(|(name, _)| &**name == "PATH") {
         env.push(("PATH".into(), DEFAULT_PATH.into()));
     }
     let mut mounts = vec![
@@ -232,7 +231,7 @@ fn finish_environment(spec: &mut Spec, identity: &StepIdentity) {
     if list.value("HOME").is_none_or(str::is_empty) {
         list.set("HOME", &identity.home);
     }
-    spec.process.env = list.pairs().iter().map(|(n, v)| (n.into(), v.into())).collect();
+    spec.process.env = list.pairs().iter().map(|(n, v)| ((&**n).into(), (&**v).into())).collect();
 }
 
 /// Outer targets before inner ones; of two mounts on one target the later one counts.

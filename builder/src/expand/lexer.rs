@@ -1,17 +1,21 @@
 //! The walk over one word.
 
-use std::iter::Peekable;
-use std::str::Chars;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::pattern::Pattern;
-use super::{ExpandError, Scope, replace};
+use super::{Budget, ExpandError, Scope, replace};
 use crate::limits::{MAX_EXPANDED_BYTES, MAX_EXPANSION_DEPTH};
 
-/// How to read words: the escape character and what is left alone.
+/// So many names are searched one by one; for more, a table is kept.
+const FEW_NAMES: usize = 16;
+
+/// How to read words: the escape character, what is left alone, and what it may cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Lexer {
+pub struct Lexer<'b> {
     escape: char,
     options: Options,
+    budget: Option<&'b Budget>,
 }
 
 /// What a [`Lexer`] leaves alone.
@@ -35,11 +39,24 @@ pub struct Expanded {
     pub unset: Vec<String>,
 }
 
-impl Lexer {
+impl<'b> Lexer<'b> {
     /// A lexer that expands, and takes quotes and escapes off.
     #[must_use]
     pub fn new(escape: char) -> Self {
-        Self { escape, options: Options::default() }
+        Self { escape, options: Options::default(), budget: None }
+    }
+
+    /// A lexer of heredoc bodies: quotes are text, and the escape character is always `\`.
+    #[must_use]
+    pub fn of_bodies() -> Self {
+        Self::new('\\').skip_quotes()
+    }
+
+    /// Takes what each word costs off a budget that others share.
+    #[must_use]
+    pub fn within(mut self, budget: &'b Budget) -> Self {
+        self.budget = Some(budget);
+        self
     }
 
     /// Keeps quotes in the result.
@@ -76,8 +93,8 @@ impl Lexer {
             return Ok(Expanded { text: word.to_owned(), ..Expanded::default() });
         }
         let mut walk = Walk::new(*self, word, scope);
-        let text = walk.until(None, None)?;
-        Ok(Expanded { text, reads: walk.reads, unset: walk.unset })
+        let text = walk.whole(None)?;
+        Ok(walk.finish(text))
     }
 
     /// Whether a word stands for itself: nothing in it is special, and it is within the limit.
@@ -92,7 +109,7 @@ impl Lexer {
     /// Expands, then cuts at blanks that are neither quoted nor escaped.
     pub fn words(&self, word: &str, scope: &dyn Scope) -> Result<Vec<String>, ExpandError> {
         let mut words = Words::default();
-        Walk::new(*self, word, scope).until(None, Some(&mut words))?;
+        Walk::new(*self, word, scope).whole(Some(&mut words))?;
         Ok(words.finish())
     }
 }
@@ -123,22 +140,79 @@ impl Words {
 }
 
 struct Walk<'a> {
-    lexer: Lexer,
-    chars: Peekable<Chars<'a>>,
+    lexer: Lexer<'a>,
+    word: &'a str,
+    /// Where in the word.
+    at: usize,
     scope: &'a dyn Scope,
     raw_escapes: bool,
     depth: usize,
-    reads: Vec<String>,
-    unset: Vec<String>,
+    /// Names in order of the first look, and whether they are set.
+    reads: Vec<(&'a str, bool)>,
+    /// The same names, once there are many.
+    known: HashSet<&'a str>,
+    budget: Budget,
 }
 
 impl<'a> Walk<'a> {
-    fn new(lexer: Lexer, word: &'a str, scope: &'a dyn Scope) -> Self {
+    fn new(lexer: Lexer<'a>, word: &'a str, scope: &'a dyn Scope) -> Self {
         // The reference's scanner drops a byte order mark at the start of what it scans.
         let word = word.strip_prefix('\u{feff}').unwrap_or(word);
-        let chars = word.chars().peekable();
-        let raw_escapes = lexer.options.raw_escapes;
-        Self { lexer, chars, scope, raw_escapes, depth: 0, reads: Vec::new(), unset: Vec::new() }
+        Self {
+            lexer,
+            word,
+            at: 0,
+            scope,
+            raw_escapes: lexer.options.raw_escapes,
+            depth: 0,
+            reads: Vec::new(),
+            known: HashSet::new(),
+            budget: lexer.budget.map_or_else(Budget::of_word, Budget::share),
+        }
+    }
+
+    /// The whole word; what it cost is settled also if it fails.
+    fn whole(&mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
+        let before = self.budget.left();
+        let text = self.until(None, words);
+        if let Some(budget) = self.lexer.budget {
+            budget.settle(&self.budget, before);
+        }
+        text
+    }
+
+    fn finish(self, text: String) -> Expanded {
+        let name = |(name, _): &(&str, bool)| (*name).to_owned();
+        let unset = self.reads.iter().filter(|(_, is_set)| !is_set).map(name).collect();
+        Expanded { text, reads: self.reads.iter().map(name).collect(), unset }
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.word[self.at..]
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn next_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
+        let c = self.peek().filter(|c| wanted(*c))?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    /// Everything before the first character that is special.
+    fn run(&mut self, special: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let end = rest.find(special).unwrap_or(rest.len());
+        self.at += end;
+        &rest[..end]
     }
 
     /// Text up to `stop` (which is consumed) or, without one, to the end.
@@ -149,9 +223,9 @@ impl<'a> Walk<'a> {
     ) -> Result<String, ExpandError> {
         let quotes = !self.lexer.options.skip_quotes;
         let mut text = String::new();
-        while let Some(&c) = self.chars.peek() {
+        while let Some(c) = self.peek() {
             if Some(c) == stop {
-                self.chars.next();
+                self.next();
                 return Ok(text);
             }
             match c {
@@ -170,7 +244,7 @@ impl<'a> Walk<'a> {
                         words.word.push_str(&quoted);
                     }
                 }
-                _ => self.plain(&mut text, words.as_deref_mut()),
+                _ => self.plain(stop, &mut text, words.as_deref_mut()),
             }
             if text.len() > MAX_EXPANDED_BYTES {
                 return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
@@ -183,45 +257,40 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// One character that is neither quote nor `$`, or an escape character and the next one.
-    fn plain(&mut self, text: &mut String, words: Option<&mut Words>) {
-        let Some(c) = self.chars.next() else { return };
+    /// Characters that mean nothing, or an escape character and the next one.
+    fn plain(&mut self, stop: Option<char>, text: &mut String, words: Option<&mut Words>) {
+        let Lexer { escape, options, .. } = self.lexer;
+        let special = |c| {
+            c == '$'
+                || c == escape
+                || Some(c) == stop
+                || (!options.skip_quotes && matches!(c, '\'' | '"'))
+        };
+        let run = self.run(special);
+        if !run.is_empty() {
+            text.push_str(run);
+            if let Some(words) = words {
+                run.chars().for_each(|c| words.push(c));
+            }
+            return;
+        }
         let mut literal = String::new();
-        if c == self.lexer.escape {
-            if self.raw_escapes {
-                literal.push(c);
-            }
-            literal.extend(self.chars.next());
-            text.push_str(&literal);
-            if let Some(words) = words {
-                words.word.push_str(&literal);
-            }
-        } else {
-            text.push(c);
-            if let Some(words) = words {
-                words.push(c);
-            }
+        literal.extend(self.next().filter(|_| self.raw_escapes));
+        literal.extend(self.next());
+        text.push_str(&literal);
+        if let Some(words) = words {
+            words.word.push_str(&literal);
         }
     }
 
+    /// What stands in single quotes; with them, if they are kept.
     fn single_quotes(&mut self) -> Result<String, ExpandError> {
         let raw = self.lexer.options.raw_quotes;
-        let mut text = String::new();
-        if raw {
-            text.push('\'');
-        }
-        self.chars.next();
-        loop {
-            match self.chars.next() {
-                None => return Err(ExpandError::SingleQuote),
-                Some('\'') => break,
-                Some(c) => text.push(c),
-            }
-        }
-        if raw {
-            text.push('\'');
-        }
-        Ok(text)
+        let start = self.at;
+        self.next();
+        let inner = self.run(|c| c == '\'');
+        self.next().ok_or(ExpandError::SingleQuote)?;
+        Ok(if raw { &self.word[start..self.at] } else { inner }.to_owned())
     }
 
     fn double_quotes(&mut self) -> Result<String, ExpandError> {
@@ -231,30 +300,27 @@ impl<'a> Walk<'a> {
         if raw {
             text.push('"');
         }
-        self.chars.next();
+        self.next();
         loop {
-            match self.chars.peek().copied() {
+            text.push_str(self.run(|c| matches!(c, '"' | '$') || c == escape));
+            match self.peek() {
                 None => return Err(ExpandError::DoubleQuote),
                 Some('"') => break,
                 Some('$') => text.push_str(&self.dollar()?),
                 Some(c) => {
-                    self.chars.next();
-                    if c != escape {
-                        text.push(c);
-                        continue;
-                    }
+                    self.next();
                     if self.raw_escapes {
                         text.push(c);
                     }
-                    let escapable = |next: &char| matches!(*next, '"' | '$') || *next == escape;
-                    text.push(self.chars.next_if(escapable).unwrap_or(c));
+                    let escapable = |next| matches!(next, '"' | '$') || next == escape;
+                    text.push(self.next_if(escapable).unwrap_or(c));
                 }
             }
             if text.len() > MAX_EXPANDED_BYTES {
                 return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
             }
         }
-        self.chars.next();
+        self.next();
         if raw {
             text.push('"');
         }
@@ -262,51 +328,55 @@ impl<'a> Walk<'a> {
     }
 
     /// A `$` and what belongs to it.
-    fn dollar(&mut self) -> Result<String, ExpandError> {
-        self.chars.next();
-        if self.chars.peek() != Some(&'{') {
-            let name = self.name();
-            if name.is_empty() {
-                return Ok("$".to_owned());
+    fn dollar(&mut self) -> Result<Cow<'a, str>, ExpandError> {
+        let start = self.at;
+        self.next();
+        let value = if self.peek() == Some('{') {
+            self.next();
+            if self.depth == MAX_EXPANSION_DEPTH {
+                return Err(ExpandError::TooDeep { limit: MAX_EXPANSION_DEPTH });
             }
-            return Ok(match self.lookup(&name) {
-                Some(value) => value.to_owned(),
-                None if self.lexer.options.keep_unset => format!("${name}"),
-                None => String::new(),
-            });
-        }
-        self.chars.next();
-        if self.depth == MAX_EXPANSION_DEPTH {
-            return Err(ExpandError::TooDeep { limit: MAX_EXPANSION_DEPTH });
-        }
-        self.depth += 1;
-        let value = self.braces();
-        self.depth -= 1;
-        value
+            self.depth += 1;
+            let value = self.braces(start);
+            self.depth -= 1;
+            value?
+        } else {
+            match self.name() {
+                "" => Cow::Borrowed("$"),
+                name => self.value(name, start),
+            }
+        };
+        self.budget.spend(value.len())?;
+        Ok(value)
     }
 
-    /// What stands after `${`.
-    fn braces(&mut self) -> Result<String, ExpandError> {
-        match self.chars.peek() {
+    /// The value of a variable whose use began at `start` and ends here.
+    fn value(&mut self, name: &'a str, start: usize) -> Cow<'a, str> {
+        match self.lookup(name) {
+            Some(value) => Cow::Borrowed(value),
+            None if self.lexer.options.keep_unset => Cow::Borrowed(&self.word[start..self.at]),
+            None => Cow::Borrowed(""),
+        }
+    }
+
+    /// What stands after the `${` at `start`.
+    fn braces(&mut self, start: usize) -> Result<Cow<'a, str>, ExpandError> {
+        match self.peek() {
             None => return Err(ExpandError::MissingBrace),
             Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
             Some(_) => {}
         }
         let name = self.name();
-        match self.chars.next() {
+        match self.next() {
             None => Err(ExpandError::MissingBrace),
-            Some('}') => Ok(match self.lookup(&name) {
-                Some(value) => value.to_owned(),
-                None if self.lexer.options.keep_unset => format!("${{{name}}}"),
-                None => String::new(),
-            }),
-            Some(':') => match self.chars.next() {
+            Some('}') => Ok(self.value(name, start)),
+            Some(':') => match self.next() {
                 None => Err(ExpandError::MissingBrace),
                 Some(c @ ('#' | '%')) => Err(ExpandError::Modifier { modifier: format!(":{c}") }),
-                Some(c) => self.modified(&name, c, true),
+                Some(c) => self.modified(name, c, true),
             },
-            Some('/') => self.replaced(&name),
-            Some(c @ ('+' | '-' | '?' | '#' | '%')) => self.modified(&name, c, false),
+            Some('/') => self.replaced(name).map(Cow::Owned),
+            Some(c @ ('+' | '-' | '?' | '#' | '%')) => self.modified(name, c, false),
             Some(c) => Err(ExpandError::Modifier { modifier: c.to_string() }),
         }
     }
@@ -321,22 +391,22 @@ impl<'a> Walk<'a> {
 
     fn modified(
         &mut self,
-        name: &str,
+        name: &'a str,
         modifier: char,
         empty_is_unset: bool,
-    ) -> Result<String, ExpandError> {
+    ) -> Result<Cow<'a, str>, ExpandError> {
         let trims = matches!(modifier, '#' | '%');
         let word = self.word_until('}', trims)?;
         let value = self.lookup(name);
         let colon = if empty_is_unset { ":" } else { "" };
         if value.is_none() && self.lexer.options.keep_unset {
-            return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
+            return Ok(Cow::Owned(format!("${{{name}{colon}{modifier}{word}}}")));
         }
         let usable = value.filter(|value| !(empty_is_unset && value.is_empty()));
         match modifier {
-            '-' => Ok(usable.map_or(word, str::to_owned)),
-            '+' => Ok(usable.map_or_else(String::new, |_| word)),
-            '?' => usable.map(str::to_owned).ok_or_else(|| {
+            '-' => Ok(usable.map_or(Cow::Owned(word), Cow::Borrowed)),
+            '+' => Ok(usable.map_or(Cow::Borrowed(""), |_| Cow::Owned(word))),
+            '?' => usable.map(Cow::Borrowed).ok_or_else(|| {
                 let state = if value.is_none() { "unset" } else { "empty" };
                 let message =
                     if word.is_empty() { format!("is not allowed to be {state}") } else { word };
@@ -346,19 +416,17 @@ impl<'a> Walk<'a> {
                 let longest = word.starts_with(modifier);
                 let pattern = Pattern::parse(if longest { &word[1..] } else { &word })?;
                 let value = value.unwrap_or_default();
-                Ok(if modifier == '#' {
-                    pattern.trim_prefix(value, longest)
-                } else {
-                    pattern.trim_suffix(value, longest)
-                })
+                let trim =
+                    if modifier == '#' { Pattern::trim_prefix } else { Pattern::trim_suffix };
+                trim(&pattern, value, longest, &self.budget).map(Cow::Borrowed)
             }
             _ => Err(ExpandError::Modifier { modifier: format!("{colon}{modifier}") }),
         }
     }
 
     /// `${name/pattern/replacement}`, after the first `/`.
-    fn replaced(&mut self, name: &str) -> Result<String, ExpandError> {
-        let all = self.chars.next_if_eq(&'/').is_some();
+    fn replaced(&mut self, name: &'a str) -> Result<String, ExpandError> {
+        let all = self.next_if(|c| c == '/').is_some();
         let pattern = self.word_until('/', true)?;
         let replacement = self.word_until('}', true)?;
         let value = self.lookup(name);
@@ -367,44 +435,39 @@ impl<'a> Walk<'a> {
         }
         let pattern = Pattern::parse(&pattern)?;
         let value = value.unwrap_or_default();
-        if all {
-            replace::all(&pattern, value, &replacement)
-        } else {
-            Ok(replace::first(&pattern, value, &replacement))
-        }
+        let replace = if all { replace::all } else { replace::first };
+        replace(&pattern, value, &replacement, &self.budget)
     }
 
     /// A variable's name at this place; empty if there is none.
-    fn name(&mut self) -> String {
-        let mut name = String::new();
-        match self.chars.peek().copied() {
-            Some(c) if is_digit(c) => {
-                while let Some(c) = self.chars.next_if(|c| is_digit(*c)) {
-                    name.push(c);
-                }
+    fn name(&mut self) -> &'a str {
+        match self.peek() {
+            Some(c) if is_digit(c) => self.run(|c| !is_digit(c)),
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => {
+                self.at += 1;
+                &self.word[self.at - 1..self.at]
             }
-            Some(c @ ('@' | '*' | '#' | '?' | '-' | '$' | '!')) => {
-                self.chars.next();
-                name.push(c);
-            }
-            _ => {
-                while let Some(c) = self.chars.next_if(|c| is_name_char(*c)) {
-                    name.push(c);
-                }
-            }
+            _ => self.run(|c| !is_name_char(c)),
         }
-        name
     }
 
-    fn lookup(&mut self, name: &str) -> Option<&'a str> {
+    fn lookup(&mut self, name: &'a str) -> Option<&'a str> {
         let value = self.scope.get(name);
-        if !self.reads.iter().any(|read| read == name) {
-            self.reads.push(name.to_owned());
-            if value.is_none() {
-                self.unset.push(name.to_owned());
-            }
+        if self.is_new(name) {
+            self.reads.push((name, value.is_some()));
         }
         value
+    }
+
+    /// Whether a name is looked up for the first time.
+    fn is_new(&mut self, name: &'a str) -> bool {
+        if self.reads.len() < FEW_NAMES {
+            return !self.reads.iter().any(|(read, _)| *read == name);
+        }
+        if self.known.is_empty() {
+            self.known.extend(self.reads.iter().map(|(read, _)| *read));
+        }
+        self.known.insert(name)
     }
 }
 

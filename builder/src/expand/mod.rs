@@ -14,12 +14,14 @@
 //! Names are Unicode letters, digits and `_`; one that begins with digits is digits alone; the
 //! special parameters of a shell are names of one character, and unset.
 
+mod budget;
 mod lexer;
 mod pattern;
 mod replace;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Budget;
 pub use lexer::{Expanded, Lexer};
 
 /// Where variables get their values.
@@ -72,10 +74,9 @@ pub fn expand_words(
     Lexer::new(escape).words(word, scope)
 }
 
-/// Expands the body of a COPY or ADD heredoc: quotes are text, and the escape character is always
-/// `\`.
+/// Expands the body of a COPY or ADD heredoc, see [`Lexer::of_bodies`].
 pub fn expand_body(body: &str, scope: &dyn Scope) -> Result<Expanded, ExpandError> {
-    Lexer::new('\\').skip_quotes().expand(body, scope)
+    Lexer::of_bodies().expand(body, scope)
 }
 
 /// Why a word cannot be expanded.
@@ -136,4 +137,19 @@ pub enum ExpandError {
         /// The limit.
         limit: usize,
     },
+    /// More work than [`crate::limits::MAX_EXPANSION_STEPS`], or for a whole file more than
+    /// [`crate::limits::MAX_PLANNING_STEPS`].
+    #[error("expanding takes more than {limit} steps")]
+    TooMuchWork {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl ExpandError {
+    /// Whether what follows would cost as much again: time or memory is used up.
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        matches!(self, Self::TooLong { .. } | Self::TooMuchWork { .. })
+    }
 }

@@ -3,7 +3,7 @@
 //! Neither wildcard matches a newline. A pattern is run as a set of states over the text, so the
 //! time is bounded by pattern times text whatever the pattern.
 
-use super::ExpandError;
+use super::{Budget, ExpandError};
 use crate::limits::MAX_PATTERN_CHARS;
 
 /// A parsed pattern.
@@ -53,102 +53,144 @@ impl Pattern {
     }
 
     /// `value` without the shortest or longest beginning that matches.
-    pub(super) fn trim_prefix(&self, value: &str, longest: bool) -> String {
-        let chars: Vec<char> = value.chars().collect();
-        let end = self.match_end(&chars, longest).unwrap_or(0);
-        chars[end..].iter().collect()
+    pub(super) fn trim_prefix<'v>(
+        &self,
+        value: &'v str,
+        longest: bool,
+        budget: &Budget,
+    ) -> Result<&'v str, ExpandError> {
+        let end = States::new(self).match_end(value.chars(), longest, budget)?.unwrap_or(0);
+        let bytes = value.chars().take(end).map(char::len_utf8).sum();
+        Ok(&value[bytes..])
     }
 
     /// `value` without the shortest or longest end that matches.
-    pub(super) fn trim_suffix(&self, value: &str, longest: bool) -> String {
-        let chars: Vec<char> = value.chars().rev().collect();
-        let end = self.reversed().match_end(&chars, longest).unwrap_or(0);
-        chars[end..].iter().rev().collect()
-    }
-
-    /// How many characters the shortest or longest match at the start of `text` takes.
-    pub(super) fn match_end(&self, text: &[char], longest: bool) -> Option<usize> {
-        let mut states = States::new(self);
-        states.add(0);
-        let mut found = None;
-        for (at, c) in text.iter().enumerate() {
-            if states.accepts() {
-                found = Some(at);
-                if !longest {
-                    return found;
-                }
-            }
-            if !states.step(*c, false) {
-                return found;
-            }
-        }
-        if states.accepts() { Some(text.len()) } else { found }
+    pub(super) fn trim_suffix<'v>(
+        &self,
+        value: &'v str,
+        longest: bool,
+        budget: &Budget,
+    ) -> Result<&'v str, ExpandError> {
+        let reversed = self.reversed();
+        let mut states = States::new(&reversed);
+        let end = states.match_end(value.chars().rev(), longest, budget)?.unwrap_or(0);
+        let bytes: usize = value.chars().rev().take(end).map(char::len_utf8).sum();
+        Ok(&value[..value.len() - bytes])
     }
 
     /// For each place of `text`, its end included, whether a match begins there.
-    pub(super) fn match_starts(&self, text: &[char]) -> Vec<bool> {
+    pub(super) fn match_starts(
+        &self,
+        text: &[char],
+        budget: &Budget,
+    ) -> Result<Vec<bool>, ExpandError> {
         let reversed = self.reversed();
         let mut states = States::new(&reversed);
-        states.add(0);
         let mut starts = vec![false; text.len() + 1];
-        starts[text.len()] = states.accepts();
+        starts[text.len()] = states.accepts;
         for at in (0..text.len()).rev() {
-            states.step(text[at], true);
-            starts[at] = states.accepts();
+            states.step(text[at], true, budget)?;
+            starts[at] = states.accepts;
         }
-        starts
+        Ok(starts)
     }
 }
 
-/// Which places of a pattern may be reached after the text so far.
-struct States<'a> {
+/// Which places of a pattern may be reached after the text so far. The work is that of the places
+/// that are, which for most patterns and texts are few.
+pub(super) struct States<'a> {
     tokens: &'a [Token],
-    active: Vec<bool>,
-    next: Vec<bool>,
+    active: Vec<usize>,
+    next: Vec<usize>,
+    /// The step at which each place was reached last.
+    reached_at: Vec<usize>,
+    step: usize,
+    /// Whether the end of the pattern is among the active places.
+    accepts: bool,
 }
 
 impl<'a> States<'a> {
-    fn new(pattern: &'a Pattern) -> Self {
-        let places = pattern.tokens.len() + 1;
-        Self { tokens: &pattern.tokens, active: vec![false; places], next: vec![false; places] }
+    pub(super) fn new(pattern: &'a Pattern) -> Self {
+        let mut states = Self {
+            tokens: &pattern.tokens,
+            active: Vec::new(),
+            next: Vec::new(),
+            reached_at: vec![0; pattern.tokens.len() + 1],
+            step: 0,
+            accepts: false,
+        };
+        states.begin();
+        states
+    }
+
+    /// Forgets the text so far.
+    fn begin(&mut self) {
+        self.step += 1;
+        self.accepts = false;
+        self.next.clear();
+        self.reach(0);
+        std::mem::swap(&mut self.active, &mut self.next);
+    }
+
+    /// How many characters the shortest or longest match at the start of `text` takes.
+    pub(super) fn match_end(
+        &mut self,
+        text: impl Iterator<Item = char>,
+        longest: bool,
+        budget: &Budget,
+    ) -> Result<Option<usize>, ExpandError> {
+        self.begin();
+        let mut found = self.accepts.then_some(0);
+        for (at, c) in text.enumerate() {
+            if found.is_some() && !longest {
+                break;
+            }
+            self.step(c, false, budget)?;
+            if self.active.is_empty() {
+                break;
+            }
+            if self.accepts {
+                found = Some(at + 1);
+            }
+        }
+        Ok(found)
     }
 
     /// Adds a place, and those that stars let it reach without a character.
-    fn add(&mut self, place: usize) {
-        Self::reach(self.tokens, &mut self.active, place);
-    }
-
-    fn reach(tokens: &[Token], set: &mut [bool], mut place: usize) {
-        while !set[place] {
-            set[place] = true;
-            if tokens.get(place) != Some(&Token::Star) {
-                return;
+    fn reach(&mut self, mut place: usize) {
+        while self.reached_at[place] != self.step {
+            self.reached_at[place] = self.step;
+            self.next.push(place);
+            match self.tokens.get(place) {
+                Some(Token::Star) => place += 1,
+                Some(_) => return,
+                None => {
+                    self.accepts = true;
+                    return;
+                }
             }
-            place += 1;
         }
     }
 
-    /// Takes a character; `restart` lets a match begin after it, too. Whether any place is left.
-    fn step(&mut self, c: char, restart: bool) -> bool {
-        self.next.fill(false);
-        for (place, token) in self.tokens.iter().enumerate().filter(|(at, _)| self.active[*at]) {
-            match token {
-                Token::Char(expected) if *expected == c => {
-                    Self::reach(self.tokens, &mut self.next, place + 1);
-                }
-                Token::Any if c != '\n' => Self::reach(self.tokens, &mut self.next, place + 1),
-                Token::Star if c != '\n' => Self::reach(self.tokens, &mut self.next, place),
+    /// Takes a character; `restart` lets a match begin after it, too.
+    fn step(&mut self, c: char, restart: bool, budget: &Budget) -> Result<(), ExpandError> {
+        budget.spend(self.active.len() + 1)?;
+        self.step += 1;
+        self.accepts = false;
+        self.next.clear();
+        for at in 0..self.active.len() {
+            let place = self.active[at];
+            match self.tokens.get(place) {
+                Some(Token::Char(expected)) if *expected == c => self.reach(place + 1),
+                Some(Token::Any) if c != '\n' => self.reach(place + 1),
+                Some(Token::Star) if c != '\n' => self.reach(place),
                 _ => {}
             }
         }
         if restart {
-            Self::reach(self.tokens, &mut self.next, 0);
+            self.reach(0);
         }
         std::mem::swap(&mut self.active, &mut self.next);
-        self.active.contains(&true)
-    }
-
-    fn accepts(&self) -> bool {
-        self.active[self.tokens.len()]
+        Ok(())
     }
 }

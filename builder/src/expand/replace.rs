@@ -4,21 +4,29 @@
 //! template in which `$0` is the match and every other `$name` nothing, because the reference hands
 //! it to Go's regular expressions; with one `/` it is plain text.
 
-use super::ExpandError;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, States};
+use super::{Budget, ExpandError};
 use crate::limits::MAX_EXPANDED_BYTES;
 
 /// Replaces the first match.
-pub(super) fn first(pattern: &Pattern, value: &str, replacement: &str) -> String {
+pub(super) fn first(
+    pattern: &Pattern,
+    value: &str,
+    replacement: &str,
+    budget: &Budget,
+) -> Result<String, ExpandError> {
+    budget.spend(value.len())?;
     let text: Vec<char> = value.chars().collect();
-    let Some(start) = pattern.match_starts(&text).iter().position(|start| *start) else {
-        return value.to_owned();
+    let starts = pattern.match_starts(&text, budget)?;
+    let Some(start) = starts.iter().position(|start| *start) else {
+        return Ok(value.to_owned());
     };
-    let length = pattern.match_end(&text[start..], true).unwrap_or(0);
+    let rest = text[start..].iter().copied();
+    let length = States::new(pattern).match_end(rest, true, budget)?.unwrap_or(0);
     let mut replaced: String = text[..start].iter().collect();
     replaced.push_str(replacement);
     replaced.extend(&text[start + length..]);
-    replaced
+    Ok(replaced)
 }
 
 /// Replaces all matches; one that is empty and touches the match before it is passed over.
@@ -26,16 +34,20 @@ pub(super) fn all(
     pattern: &Pattern,
     value: &str,
     replacement: &str,
+    budget: &Budget,
 ) -> Result<String, ExpandError> {
+    budget.spend(value.len())?;
     let text: Vec<char> = value.chars().collect();
-    let starts = pattern.match_starts(&text);
+    let starts = pattern.match_starts(&text, budget)?;
+    let mut states = States::new(pattern);
     let mut replaced = String::new();
     let (mut search, mut last_end) = (0, 0);
     while let Some(start) = (search..=text.len()).find(|at| starts[*at]) {
-        let end = start + pattern.match_end(&text[start..], true).unwrap_or(0);
+        let rest = text[start..].iter().copied();
+        let end = start + states.match_end(rest, true, budget)?.unwrap_or(0);
         replaced.extend(&text[last_end..start]);
         if end > last_end || start == 0 {
-            expand_template(replacement, &text[start..end], &mut replaced);
+            expand_template(replacement, &text[start..end], &mut replaced, budget)?;
         }
         if replaced.len() > MAX_EXPANDED_BYTES {
             return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
@@ -48,8 +60,14 @@ pub(super) fn all(
 }
 
 /// Writes a replacement: `$$` is `$`, `$0` and `${0}` are the match, other names are nothing, and a
-/// `$` that begins no name is itself.
-fn expand_template(template: &str, matched: &[char], out: &mut String) {
+/// `$` that begins no name is itself. It may name the match many times, so that each counts as work.
+fn expand_template(
+    template: &str,
+    matched: &[char],
+    out: &mut String,
+    budget: &Budget,
+) -> Result<(), ExpandError> {
+    budget.spend(template.len())?;
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
@@ -62,6 +80,7 @@ fn expand_template(template: &str, matched: &[char], out: &mut String) {
         match template_name(rest) {
             Some((name, after)) => {
                 if name == "0" {
+                    budget.spend(matched.len())?;
                     out.extend(matched);
                 }
                 rest = after;
@@ -70,6 +89,7 @@ fn expand_template(template: &str, matched: &[char], out: &mut String) {
         }
     }
     out.push_str(rest);
+    Ok(())
 }
 
 /// The name at the start of a text, in braces or not, and what follows it.
@@ -90,7 +110,7 @@ mod tests {
 
     fn all_of(pattern: &str, value: &str, replacement: &str) -> String {
         let pattern = Pattern::parse(pattern).expect("a pattern of this test");
-        all(&pattern, value, replacement).expect("short texts")
+        all(&pattern, value, replacement, &Budget::of_word()).expect("short texts")
     }
 
     #[test]

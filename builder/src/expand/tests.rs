@@ -1,5 +1,8 @@
 use super::*;
-use crate::limits::{MAX_EXPANSION_DEPTH, MAX_PATTERN_CHARS};
+use crate::limits::{
+    MAX_EXPANDED_BYTES, MAX_EXPANSION_DEPTH, MAX_EXPANSION_STEPS, MAX_PATTERN_CHARS,
+    MAX_PLANNING_STEPS,
+};
 
 fn scope() -> Vec<(String, String)> {
     let pairs = [
@@ -180,10 +183,41 @@ fn bounds() {
         "pattern in substitution is longer than 4096 characters",
     );
     let long: Vec<(String, String)> = vec![("L".into(), "a".repeat(100_000))];
-    let stars = expand(&format!("${{L##{}b}}", "*a".repeat(20)), '\\', &long).expect("fine");
+    let stars = expand(&format!("${{L##{}b}}", "*a".repeat(10)), '\\', &long).expect("fine");
     assert_eq!(stars.text.len(), 100_000);
     let doubled: Vec<(String, String)> = vec![("L".into(), "a".repeat(1 << 20))];
-    assert!(matches!(expand(&"$L".repeat(20), '\\', &doubled), Err(ExpandError::TooLong { .. })));
+    let error = |word: &str| expand(word, '\\', &doubled).expect_err("it is over a limit");
+    let long = "${L}".repeat(3) + &"x".repeat(MAX_EXPANDED_BYTES - (2 << 20));
+    assert_eq!(error(&long), ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
+    let too_much = ExpandError::TooMuchWork { limit: MAX_EXPANSION_STEPS };
+    assert_eq!(error(&"$L".repeat(20)), too_much);
+    assert_eq!(error(&format!("${{L##{}b}}", "*a".repeat(200))), too_much);
+    assert_eq!(error(&format!("${{L//*/{}}}", "\\$0".repeat(100_000))), too_much);
+    let nested = (0..10).fold(String::new(), |inner, _| format!("${{P//?/{inner}x$0}}"));
+    assert_eq!(expand(&nested, '\\', &scope()), Err(too_much));
+}
+
+/// Names are looked for in a table once there are many.
+#[test]
+fn many_names() {
+    let word: String = (0..100).flat_map(|_| (0..30).map(|n| format!("$V{n} $SET "))).collect();
+    let expanded = expand(&word, '\\', &scope()).expect("fine");
+    assert_eq!((expanded.reads.len(), expanded.unset.len()), (31, 30));
+    assert_eq!(expanded.reads[..3], ["V0", "SET", "V1"]);
+}
+
+/// What words cost together is bounded, too.
+#[test]
+fn shared_budget() {
+    let long: Vec<(String, String)> = vec![("L".into(), "a".repeat(1 << 20))];
+    let budget = Budget::of_file();
+    let lexer = Lexer::new('\\').within(&budget);
+    for _ in 0..MAX_PLANNING_STEPS >> 20 {
+        assert!(lexer.expand("${L", &long).is_err());
+        assert!(lexer.expand("$L", &long).is_ok());
+    }
+    let spent = ExpandError::TooMuchWork { limit: MAX_PLANNING_STEPS };
+    assert_eq!(lexer.expand("$L", &long), Err(spent));
 }
 
 proptest::proptest! {

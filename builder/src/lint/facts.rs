@@ -5,15 +5,16 @@
 //! name depends on such a variable is not ignored.
 
 use super::{ContextFacts, Found};
-use crate::expand::{Expanded, expand, expand_body, expand_words};
+use crate::expand::{Budget, Expanded, Lexer};
 use crate::graph::{Base, Graph, StageNode};
 use crate::ignore::{Ignore, ParentMatches};
 use crate::instruction::{ArgDecl, Command, Copy, Dockerfile, Instruction, Located};
+use crate::limits::MAX_DIAGNOSTICS;
 use crate::plan::{BaseFacts, ImageKey};
 use crate::scope::{BuildArgs, EnvList};
 use crate::source::Span;
 use crate::suggest;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is known of the world around a Dockerfile.
 #[derive(Clone, Copy)]
@@ -75,14 +76,22 @@ impl Known {
         known
     }
 
+    /// About as much memory as a copy takes.
+    fn bytes(&self) -> usize {
+        let names = self.declared.iter().chain(&self.guessed);
+        self.env.bytes() + names.map(|name| name.len() + size_of::<String>()).sum::<usize>()
+    }
+
     fn word(&self, text: &str, expanded: Expanded) -> Word {
         let guessed = expanded.reads.iter().any(|name| self.guessed.contains(name));
         let certain = !guessed && (!self.open || expanded.unset.is_empty());
-        let undefined = |name: &String| {
-            !self.open && !self.declared.contains(name) && is_used_plainly(text, name)
-        };
-        let names = expanded.unset.into_iter().filter(undefined).collect();
-        Word { text: expanded.text, undefined: names, certain }
+        let mut undefined = expanded.unset;
+        undefined.retain(|name| !self.open && !self.declared.contains(name));
+        if !undefined.is_empty() {
+            let plain = plain_uses(text);
+            undefined.retain(|name| plain.contains(name.as_str()));
+        }
+        Word { text: expanded.text, undefined, certain }
     }
 
     fn set(&mut self, name: &str, value: &str, certain: bool) {
@@ -95,25 +104,36 @@ impl Known {
     }
 }
 
-/// Whether a word uses a variable without saying what shall stand there if it is not set.
-fn is_used_plainly(text: &str, name: &str) -> bool {
-    text.match_indices('$').any(|(at, _)| {
+/// The variables that a word uses without saying what shall stand there if they are not set.
+fn plain_uses(text: &str) -> HashSet<&str> {
+    let is_in_name = |c: char| c == '_' || c.is_alphanumeric();
+    let plain = |(at, _): (usize, &str)| {
         let after = &text[at + 1..];
         let (braced, after) = match after.strip_prefix('{') {
             Some(rest) => (true, rest),
             None => (false, after),
         };
-        let Some(rest) = after.strip_prefix(name) else { return false };
-        if braced {
+        let mut end = after.find(|c| !is_in_name(c)).unwrap_or(after.len());
+        if end == 0 {
+            // The parameters of a shell are names of one character.
+            end = usize::from(after.starts_with(['@', '*', '#', '?', '-', '$', '!']));
+        }
+        let (name, rest) = after.split_at(end);
+        let ends = if braced {
             rest.starts_with(['}', '#', '%', '/'])
         } else {
-            !rest.starts_with(|c: char| c == '_' || c.is_alphanumeric())
-        }
-    })
+            !rest.starts_with(is_in_name)
+        };
+        ends.then_some(name)
+    };
+    text.match_indices('$').filter_map(plain).collect()
 }
 
 /// Goes through the needed stages in order.
 struct Walk<'a, 'f, 'v> {
+    budget: Budget,
+    /// Uses of undefined variables so far.
+    undefined: usize,
     file: &'a Dockerfile,
     graph: &'a Graph,
     given: BuildArgs,
@@ -131,12 +151,17 @@ pub(super) fn find<'a>(
     found: &mut Vec<Found<'a>>,
 ) {
     let mut ends = BTreeMap::new();
-    let known = Known::default();
-    let mut walk = Walk { file, graph, given: BuildArgs::new(build_args), facts, known, found };
+    let (known, budget) = (Known::default(), Budget::of_file());
+    let given = BuildArgs::new(build_args);
+    let mut walk = Walk { budget, undefined: 0, file, graph, given, facts, known, found };
     for index in graph.needed() {
         let stage = &graph.stages[index];
         walk.base_platform(stage);
         walk.known = Known::at_start(stage, facts, &ends);
+        // What planning has no room for is an error of its own.
+        if walk.budget.spend(walk.known.bytes()).is_err() {
+            return;
+        }
         for located in &stage.instructions {
             walk.instruction(located);
         }
@@ -251,9 +276,8 @@ impl<'a> Walk<'a, '_, '_> {
         if !self.expand(located, span, word).is_some_and(|word| word.certain) {
             return;
         }
-        let escape = self.graph.escape.as_char();
         // What cannot be expanded is an error of its own, reported by the plan.
-        let ports = expand_words(word, escape, &self.known.env).unwrap_or_default();
+        let ports = self.lexer().words(word, &self.known.env).unwrap_or_default();
         for port in ports {
             let (host, container) = port.rsplit_once(':').unwrap_or(("", &port));
             let protocol = container.split_once('/').map_or("", |(_, protocol)| protocol);
@@ -308,18 +332,22 @@ impl<'a> Walk<'a, '_, '_> {
         }
         for heredoc in copy.heredocs.iter().filter(|heredoc| heredoc.expand) {
             let body = String::from_utf8_lossy(&heredoc.content);
-            if let Ok(expanded) = expand_body(&body, &self.known.env) {
+            let lexer = Lexer::of_bodies().within(&self.budget);
+            if let Ok(expanded) = lexer.expand(&body, &self.known.env) {
                 let word = self.known.word(&body, expanded);
                 self.undefined(located, located.line_span, &word);
             }
         }
     }
 
+    fn lexer(&self) -> Lexer<'_> {
+        Lexer::new(self.graph.escape.as_char()).within(&self.budget)
+    }
+
     /// The word expanded, its undefined variables reported; `None` if it cannot be.
     fn expand(&mut self, located: &'a Located, span: Span, text: &str) -> Option<Word> {
-        let escape = self.graph.escape.as_char();
         // What cannot be expanded is an error of its own, reported by the plan.
-        let expanded = expand(text, escape, &self.known.env).ok()?;
+        let expanded = self.lexer().expand(text, &self.known.env).ok()?;
         let word = self.known.word(text, expanded);
         self.undefined(located, span, &word);
         Some(word)
@@ -327,8 +355,13 @@ impl<'a> Walk<'a, '_, '_> {
 
     fn undefined(&mut self, located: &'a Located, span: Span, word: &Word) {
         for name in &word.undefined {
+            // More would not be shown, and looking for what is near takes long.
+            if self.undefined == MAX_DIAGNOSTICS {
+                return;
+            }
+            self.undefined += 1;
             let globals = self.graph.global.pairs().iter();
-            let names = globals.chain(self.known.env.pairs()).map(|(name, _)| name.as_str());
+            let names = globals.chain(self.known.env.pairs()).map(|(name, _)| &**name);
             let near = suggest::nearest(name, names)
                 .map(|near| format!(" (did you mean ${near}?)"))
                 .unwrap_or_default();

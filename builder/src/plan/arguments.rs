@@ -1,7 +1,7 @@
 //! Arguments before the first FROM, and those that the builder itself sets.
 
 use crate::diagnostic::{Diagnostic, code};
-use crate::expand::expand;
+use crate::expand::{Budget, Lexer};
 use crate::instruction::{Escape, GlobalArg};
 use crate::options::BuildOptions;
 use crate::scope::{BuildArgs, EnvList};
@@ -32,6 +32,8 @@ pub fn global_scope(
     problems: &mut Vec<Diagnostic>,
 ) -> EnvList {
     let given = BuildArgs::new(&options.build_args);
+    let budget = Budget::of_file();
+    let lexer = Lexer::new(escape.as_char()).within(&budget);
     let mut scope = EnvList::default();
     for (name, value) in platform_arguments(options) {
         scope.set(&name, given.value(&name).unwrap_or(&value));
@@ -40,11 +42,14 @@ pub fn global_scope(
         for arg in &line.args {
             let value = match (given.value(&arg.name), &arg.default) {
                 (Some(value), _) => Some(value.to_owned()),
-                (None, Some(default)) => match expand(default, escape.as_char(), &scope) {
+                (None, Some(default)) => match lexer.expand(default, &scope) {
                     Ok(expanded) => Some(expanded.text),
                     Err(e) => {
                         let text = format!("failed to process \"{default}\": {e}");
                         problems.push(Diagnostic::error(code::BAD_EXPANSION, arg.span, text));
+                        if e.is_exhaustion() {
+                            return scope;
+                        }
                         None
                     }
                 },

@@ -25,7 +25,7 @@ pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Pro
             }
         };
         if let Some(value) = &value {
-            planner.state.env.set(&arg.name, value);
+            planner.set(&arg.name, value)?;
         }
         shown.push(' ');
         shown.push_str(&arg.name);
@@ -66,7 +66,7 @@ fn shown_pairs(instruction: &str, pairs: &[(String, String)]) -> String {
 pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
     let pairs = pairs(planner, raw)?;
     for (name, value) in &pairs {
-        planner.state.env.set(name, value);
+        planner.set(name, value)?;
         let pair = format!("{name}={value}");
         let env = &mut planner.state.config.env;
         let same = |old: &&mut String| {

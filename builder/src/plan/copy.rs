@@ -5,7 +5,6 @@ use super::{Action, CopyStep, Origin, Step};
 use crate::chmod::Mode;
 use crate::copy::place::destination;
 use crate::diagnostic::code;
-use crate::expand::expand_body;
 use crate::instruction::{Copy, Located};
 use crate::remote::{AddressError, Remote, without_login};
 use std::collections::BTreeMap;
@@ -75,11 +74,8 @@ fn inline(planner: &Planner<'_>, copy: &Copy) -> Result<Vec<(String, Vec<u8>)>, 
                 return Ok((heredoc.name.clone(), heredoc.content.clone()));
             }
             let text = String::from_utf8_lossy(&heredoc.content);
-            let body = expand_body(&text, &planner.state.env).map_err(|e| Problem {
-                code: code::BAD_EXPANSION,
-                message: format!("failed to process the heredoc `{}`: {e}", heredoc.name),
-            })?;
-            Ok((heredoc.name.clone(), planner.note(body).into_bytes()))
+            let body = planner.expand_body(&heredoc.name, &text)?;
+            Ok((heredoc.name.clone(), body.into_bytes()))
         })
         .collect()
 }

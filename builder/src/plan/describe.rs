@@ -199,7 +199,7 @@ fn kind(instruction: &Instruction) -> Kind {
 }
 
 fn read_by_run(run: &RunStep, located: &Located, reads: &mut Reads) {
-    reads.environment = run.env.iter().map(|(name, _)| name.clone()).collect();
+    reads.environment = run.env.iter().map(|(name, _)| name.to_string()).collect();
     reads.mounts = run.mounts.iter().map(mounted).collect();
     let device = |device: &crate::instruction::Device| Device {
         name: device.name.clone(),
@@ -258,7 +258,7 @@ fn text(located: &Located, action: Option<&Action>, trace: &Trace, plan: &StageP
         Some(Action::Run(run)) => run_text(located, run),
         Some(Action::Copy(copy)) => copy_text(located, copy),
         _ => match trace.entry {
-            Some(entry) => plan.history[entry].created_by.clone(),
+            Some(entry) => plan.history()[entry].created_by.to_string(),
             None => located.text.clone(),
         },
     }

@@ -26,6 +26,7 @@ use crate::chmod::Mode;
 use crate::instruction::mount::Mount;
 use crate::options::NetworkMode;
 use crate::remote::Remote;
+use crate::scope::SharedPair;
 use crate::source::Span;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::oci::{ContainerConfig, History, Platform};
@@ -53,18 +54,32 @@ pub struct BaseFacts {
 pub struct StagePlan {
     /// The steps that make layers, in order.
     pub steps: Vec<Step>,
-    /// The run configuration after the last instruction.
-    pub config: ContainerConfig,
-    /// Who made it.
-    pub author: String,
-    /// History of the base image.
-    pub base_history: Vec<History>,
-    /// History of this stage's instructions and, for a stage built on another one, of those before.
-    pub history: Vec<HistoryDraft>,
     /// What each instruction of the stage read and came to, in the order of the instructions.
     pub traces: Vec<Trace>,
     /// State that a stage built on this one starts from.
     pub end: stage::StageState,
+}
+
+impl StagePlan {
+    /// The run configuration after the last instruction.
+    pub fn config(&self) -> &ContainerConfig {
+        &self.end.config
+    }
+
+    /// Who made it.
+    pub fn author(&self) -> &str {
+        &self.end.author
+    }
+
+    /// History of the base image.
+    pub fn base_history(&self) -> &[History] {
+        &self.end.base_history
+    }
+
+    /// History of this stage's instructions and, for a stage built on another one, of those before.
+    pub fn history(&self) -> &[HistoryDraft] {
+        &self.end.history
+    }
 }
 
 /// What one instruction read when it was planned, and what came of it.
@@ -74,7 +89,7 @@ pub struct Trace {
     pub reads: Vec<(String, bool)>,
     /// Its place in [`StagePlan::steps`], when it makes a layer.
     pub step: Option<usize>,
-    /// Its place in [`StagePlan::history`]; ONBUILD has none.
+    /// Its place in [`StagePlan::history()`]; ONBUILD has none.
     pub entry: Option<usize>,
     /// Why it could not be planned, when that may be for want of the base image's variables.
     pub problem: Option<String>,
@@ -83,8 +98,8 @@ pub struct Trace {
 /// A history entry whose time is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryDraft {
-    /// The text.
-    pub created_by: String,
+    /// The text; stages on top of this one share it.
+    pub created_by: Arc<str>,
     /// Whether it stands for a layer.
     pub makes_layer: bool,
 }
@@ -146,7 +161,7 @@ pub struct RunStep {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Environment in order, as the key counts it.
-    pub env: Arc<Vec<(String, String)>>,
+    pub env: Arc<Vec<SharedPair>>,
     /// Working directory.
     pub cwd: String,
     /// USER as written, expanded.

@@ -4,7 +4,7 @@ use super::{BaseFacts, DEFAULT_PATH, HistoryDraft, StagePlan, Step, Trace};
 use super::{config, copy, run};
 use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
-use crate::expand::{ExpandError, Expanded, expand, expand_words};
+use crate::expand::{Budget, ExpandError, Expanded, Lexer};
 use crate::graph::{Graph, StageNode};
 use crate::instruction::{Instruction, Located};
 use crate::limits::{MAX_HISTORY_BYTES, MAX_VARIABLES};
@@ -33,6 +33,8 @@ pub struct StageInput<'a> {
     /// Whether the image at the bottom is not known, so that what uses its variables cannot be judged:
     /// such a problem is kept with the instruction instead of failing the plan.
     pub guess: bool,
+    /// What planning may still cost, for all stages together.
+    pub budget: &'a Budget,
 }
 
 /// Everything that an instruction can change.
@@ -49,7 +51,7 @@ pub struct StageState {
     /// Whether this stage set a CMD itself.
     pub(super) cmd_set: bool,
     /// History of the base image.
-    pub(super) base_history: Vec<History>,
+    pub(super) base_history: Arc<Vec<History>>,
     /// History since.
     pub(super) history: Vec<HistoryDraft>,
     /// Bytes of its texts.
@@ -73,6 +75,12 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// What cannot be expanded.
+    pub(super) fn expansion(what: &str, error: &ExpandError) -> Self {
+        let code = if error.is_exhaustion() { code::OVER_LIMIT } else { code::BAD_EXPANSION };
+        Self { code, message: format!("failed to process {what}: {error}") }
+    }
+
     pub(super) fn arguments(message: &(impl ToString + ?Sized)) -> Self {
         Self { code: code::BAD_ARGUMENTS, message: message.to_string() }
     }
@@ -83,7 +91,7 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
     let mut planner = Planner {
         input,
         given: BuildArgs::new(&input.options.build_args),
-        state: initial(input),
+        state: initial(input).map_err(|e| BuildError::plan(e.to_string()))?,
         steps: Vec::new(),
         trace: RefCell::default(),
     };
@@ -119,25 +127,20 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
     if !problems.is_empty() {
         return Err(BuildError::Dockerfile { file: Arc::clone(input.file), diagnostics: problems });
     }
-    let Planner { state, steps, .. } = planner;
-    Ok(StagePlan {
-        steps,
-        config: state.config.clone(),
-        author: state.author.clone(),
-        base_history: state.base_history.clone(),
-        history: state.history.clone(),
-        traces,
-        end: state,
-    })
+    let Planner { state: end, steps, .. } = planner;
+    Ok(StagePlan { steps, traces, end })
 }
 
 /// What the first instruction of a stage finds.
-fn initial(input: &StageInput<'_>) -> StageState {
+fn initial(input: &StageInput<'_>) -> Result<StageState, ExpandError> {
     let mut state = match (input.parent, input.base) {
         (Some(parent), _) => {
+            // All that instructions have set stands in the history, too.
+            let entries = parent.end.history.len() * size_of::<HistoryDraft>();
+            input.budget.spend(parent.end.history_bytes + entries)?;
             let mut state = StageState { cmd_set: false, ..parent.end.clone() };
             // What the parent's image says counts again over what its ARGs said.
-            for (name, value) in EnvList::from_config(&parent.config.env).pairs() {
+            for (name, value) in EnvList::from_config(&parent.end.config.env).pairs() {
                 state.env.set(name, value);
             }
             state
@@ -146,7 +149,7 @@ fn initial(input: &StageInput<'_>) -> StageState {
             env: EnvList::from_config(&base.config.env),
             config: base.config.clone(),
             author: base.author.clone(),
-            base_history: base.history.clone(),
+            base_history: Arc::new(base.history.clone()),
             ..StageState::default()
         },
         (None, None) => {
@@ -160,7 +163,7 @@ fn initial(input: &StageInput<'_>) -> StageState {
         state.env.set("PATH", DEFAULT_PATH);
         state.config.env.push(format!("PATH={DEFAULT_PATH}"));
     }
-    state
+    Ok(state)
 }
 
 impl Planner<'_> {
@@ -206,31 +209,40 @@ impl Planner<'_> {
 
     /// Expand one word with what is set before this instruction.
     pub(super) fn expand(&self, word: &str) -> Result<String, Problem> {
-        self.try_expand(word).map_err(|e| Problem {
-            code: code::BAD_EXPANSION,
-            message: format!("failed to process \"{word}\": {e}"),
-        })
+        self.try_expand(word).map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
     }
 
     /// The same, leaving the error as it is.
     pub(super) fn try_expand(&self, word: &str) -> Result<String, ExpandError> {
-        Ok(self.note(expand(word, self.escape(), &self.state.env)?))
+        Ok(self.note(self.lexer().expand(word, &self.state.env)?))
     }
 
     /// Expand a word of EXPOSE, which is cut into words only then.
     pub(super) fn expand_words(&self, word: &str) -> Result<Vec<String>, Problem> {
         self.expand(word)?;
-        expand_words(word, self.escape(), &self.state.env).map_err(|e| Problem {
-            code: code::BAD_EXPANSION,
-            message: format!("failed to process \"{word}\": {e}"),
-        })
+        let words = self.lexer().words(word, &self.state.env);
+        words.map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
+    }
+
+    /// Expand the body of a heredoc.
+    pub(super) fn expand_body(&self, name: &str, body: &str) -> Result<String, Problem> {
+        let expanded = Lexer::of_bodies().within(self.input.budget).expand(body, &self.state.env);
+        let expanded =
+            expanded.map_err(|e| Problem::expansion(&format!("the heredoc `{name}`"), &e))?;
+        Ok(self.note(expanded))
+    }
+
+    fn lexer(&self) -> Lexer<'_> {
+        Lexer::new(self.input.graph.escape.as_char()).within(self.input.budget)
     }
 
     /// Remember what an expansion read.
     pub(super) fn note(&self, expanded: Expanded) -> String {
         let Expanded { text, reads, unset } = expanded;
+        // Names stand in the same order in both.
+        let mut unset = unset.iter().peekable();
         for name in reads {
-            let is_set = !unset.contains(&name);
+            let is_set = unset.next_if(|unset| **unset == name).is_none();
             self.note_read(name, is_set);
         }
         text
@@ -244,8 +256,13 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn escape(&self) -> char {
-        self.input.graph.escape.as_char()
+    /// Set a variable. The steps so far keep the list that they saw, so that this may copy it.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+        let copied = self.state.env.bytes_to_copy();
+        let spent = self.input.budget.spend(copied);
+        spent.map_err(|e| Problem::expansion("the variables", &e))?;
+        self.state.env.set(name, value);
+        Ok(())
     }
 
     /// Too many variables are an error: every step that changes them pays for all.
@@ -261,7 +278,8 @@ impl Planner<'_> {
     }
 
     /// Add a history entry.
-    pub(super) fn history(&mut self, created_by: String, makes_layer: bool) {
+    pub(super) fn history(&mut self, created_by: impl Into<Arc<str>>, makes_layer: bool) {
+        let created_by = created_by.into();
         self.state.history_bytes += created_by.len();
         self.state.history.push(HistoryDraft { created_by, makes_layer });
     }

@@ -4,6 +4,7 @@ use super::{BaseFacts, BuildPlan, Described, ImageKey, ImagePlace, StageInput, S
 use super::{describe, plan_stage};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
+use crate::expand::Budget;
 use crate::graph::{self, Graph, KnownBases};
 use crate::instruction::{self, Dockerfile};
 use crate::limits;
@@ -52,6 +53,7 @@ pub fn plan_needed<'a>(
     let mut plans: BTreeMap<usize, StagePlan> = BTreeMap::new();
     let mut guesses: BTreeMap<usize, bool> = BTreeMap::new();
     let mut entries = 0;
+    let budget = Budget::of_file();
     let needed = graph.needed();
     within(needed.len(), limits::MAX_NEEDED_STAGES, "stages that the target needs")?;
     for index in needed {
@@ -68,9 +70,10 @@ pub fn plan_needed<'a>(
             options,
             file,
             guess,
+            budget: &budget,
         };
         let plan = plan_stage(&input)?;
-        entries += plan.history.len() + plan.base_history.len();
+        entries += plan.history().len() + plan.base_history().len();
         within(entries, limits::MAX_HISTORY_ENTRIES, "history entries over all stages")?;
         plans.insert(index, plan);
         guesses.insert(index, guess);

@@ -294,7 +294,7 @@ impl LogicalLine {
     fn is_mark(&self, end: usize) -> bool {
         let Some(start) = end.checked_sub(3) else { return false };
         self.text.get(start..end) == Some("\u{fffd}")
-            && self.runs.iter().any(|(at, _)| *at == start)
+            && self.runs.binary_search_by_key(&start, |(at, _)| *at).is_ok()
             && self.offset(end) <= self.offset(start) + 1
     }
 }

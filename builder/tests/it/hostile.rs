@@ -119,3 +119,35 @@ fn json_without_end() {
     let wide = format!("FROM scratch\nCMD [{}\"\"]", "\"a\", \\\n".repeat(100_000));
     assert!(!messages(&wide).contains("limit"));
 }
+
+/// Each of these would take gigabytes if it were planned as it stands.
+#[test]
+fn copies_without_end() {
+    let value = format!("{}\\\n", "x".repeat(10_000)).repeat(90);
+    let big = |keyword: &str| format!("{keyword}{value}x");
+    let env = lines(8_000, |n| match n {
+        0 => big("ENV B="),
+        1..1_900 => format!("ENV V{n}={n}"),
+        n if n % 2 == 1 => "RUN true".into(),
+        n => format!("ENV A={n}"),
+    });
+    names(&env, "more than 67108864 steps");
+    let on_top = lines(900, |n| match n {
+        0 => "FROM scratch AS s0".into(),
+        1..8 => big("LABEL x="),
+        n => format!("FROM s{} AS s{}\nENV A={n}", n.max(8) - 8, n - 7),
+    });
+    names(&on_top, "more than 67108864 steps");
+    let replaced = lines(5_000, |n| match n {
+        0 => format!("ARG Y=y X={}", "x".repeat(60_000)),
+        n => format!("USER a{n}${{Y:+}}${{NONE+$X}}"),
+    });
+    names(&replaced, "more than 67108864 steps");
+}
+
+#[test]
+fn undefined_variables_without_end() {
+    let many = (0..20_000).fold(String::new(), |all, n| all + "$v" + &n.to_string() + "/ \\\n");
+    names(&format!("FROM scratch\nWORKDIR /{many}"), "undefined variable '$v0'");
+    names(&lines(20_000, |n| format!("USER $u{n}")), "undefined variable '$u0'");
+}

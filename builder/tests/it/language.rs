@@ -72,11 +72,15 @@ const PIECES: [&str; 46] = [
 ];
 
 /// Bytes that once broke something.
-const FOUND: [&[u8]; 4] = [
+const FOUND: [&[u8]; 5] = [
     b"FROM a\nONBUILD \\ \\\n#",
     b"FROM a\nRUN \xff \\\n  # c\n\n",
     b"\xef\xbb\xbfsASsh\xe4",
     b"\xef\xbb\xbf\n# escape=`\nFROM a",
+    // Replacements within replacements: 16 MiB over and over.
+    b"//${///\x98${////\x98\x824\xc2\xdb//\x98${////\x98\x82\xc2\xdb$}c}${///\xf3c}=${/{RUN//c\
+      }c}c}${sc}${a///\x82$//\xd1\xd0\xa3\xcbx\"}\n=${/{RUN/1\xff\xff\xff|}c}${c}=${//$}c}$}${\
+      sc}=${/{RUN/1//\xaf}${///sc}=${/{RUN//c}c}c}${sc}=${/{RUN{///sc}a=*=",
 ];
 
 fn all(bytes: &[u8]) {
