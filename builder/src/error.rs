@@ -51,6 +51,12 @@ pub enum BuildError {
         #[source]
         cause: Box<BuildError>,
     },
+    /// Several steps failed before the first failure could stop the others.
+    #[error("{} steps failed", .errors.len())]
+    Several {
+        /// Their errors, in file order; at least two.
+        errors: Vec<BuildError>,
+    },
     /// A rule of the language was broken in a way that only planning shows.
     #[error("{message}")]
     Plan {
@@ -220,6 +226,7 @@ impl BuildError {
         match self {
             Self::Dockerfile { .. } | Self::Plan { .. } => ErrorKind::Dockerfile,
             Self::AtInstruction { cause, .. } => cause.kind(),
+            Self::Several { errors } => errors.first().map_or(ErrorKind::Input, Self::kind),
             Self::Step { .. } => ErrorKind::Step,
             Self::Cancelled | Self::Remote(RemoteError::Cancelled) => ErrorKind::Cancelled,
             Self::Run(_) => ErrorKind::Host,

@@ -2,7 +2,7 @@
 
 use crate::explain::Recorded;
 use lapstrake_layerstore::digest::LayerId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Receives events from any thread of the build.
 pub trait Observer: Sync {
@@ -63,6 +63,15 @@ pub enum Event<'a> {
         /// Which step.
         id: StepId,
     },
+    /// The step could not go on at once, and now does.
+    StepWaited {
+        /// Which step.
+        id: StepId,
+        /// The stage whose files it needs; without one, it waited for other steps to make room.
+        stage: Option<usize>,
+        /// How long it waited.
+        elapsed: Duration,
+    },
     /// The step's result was found in the cache.
     StepCached {
         /// Which step.
@@ -99,6 +108,18 @@ pub enum Event<'a> {
         id: StepId,
         /// How long it took.
         elapsed: Duration,
+    },
+    /// A layer got its diffID in the background, and its compressed form if that is wanted. Told when the
+    /// image's config asks for it, which is later than it happened.
+    Digested {
+        /// The layer.
+        layer: LayerId,
+        /// When that began.
+        begun: Instant,
+        /// How long it took.
+        elapsed: Duration,
+        /// Whether it was compressed as well.
+        compressed: bool,
     },
     /// All steps have ended, well or not, and the store has the report.
     Recorded {

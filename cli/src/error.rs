@@ -148,6 +148,16 @@ impl CommandError {
         self
     }
 
+    /// This error and another one that happened beside it; the first decides how `lap` ends.
+    #[must_use]
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        if self.excerpts.is_empty() {
+            self.excerpts.push(format!("error: {}\n", self.message));
+        }
+        self.excerpts.push(other.render());
+        self
+    }
+
     /// What to do about it.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
@@ -221,5 +231,12 @@ mod tests {
     fn a_closed_pipe_is_not_an_error() {
         let error = CommandError::from_stdout(io::ErrorKind::BrokenPipe.into());
         assert_eq!((error.render().as_str(), error.exit()), ("", Exit::OK));
+    }
+
+    #[test]
+    fn two_errors_are_both_told() {
+        let one = CommandError::new(Kind::Step, "one").and(&CommandError::input("two").hint("h"));
+        assert_eq!(one.render(), "error: one\nerror: two\nhint: h\n");
+        assert_eq!(one.exit(), Exit::STEP);
     }
 }

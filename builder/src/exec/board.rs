@@ -32,6 +32,12 @@ pub(crate) struct StageResult {
 }
 
 impl StageResult {
+    /// What stands on nothing.
+    pub(crate) fn empty() -> Self {
+        let (layers, names, times) = (Vec::new(), Vec::new(), Vec::new());
+        Self { layers, names, times, chain: ChainId::empty() }
+    }
+
     /// Its files.
     pub(crate) fn view(&self) -> Result<View, BuildError> {
         Ok(View::new(self.layers.clone())?)
@@ -104,25 +110,33 @@ impl Board {
         Permit(self)
     }
 
-    /// All results, or the error that stopped the build: the first one in file order that is not merely
-    /// the consequence of another.
+    /// All results, or what stopped the build: the errors of all stages that failed by themselves and not
+    /// because another did, in file order.
     pub(crate) fn into_results(self) -> Result<BTreeMap<usize, StageResult>, BuildError> {
         let slots = self.slots.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut results = BTreeMap::new();
-        let mut stopped = None;
+        let mut failed = Vec::new();
+        let mut stopped = false;
         for (stage, slot) in slots {
             match slot {
                 Slot::Done(result) => {
                     results.insert(stage, result);
                 }
                 Slot::Failed(Some(error)) if !matches!(error.root(), BuildError::Cancelled) => {
-                    return Err(error);
+                    failed.push(error);
                 }
-                Slot::Failed(error) => stopped = Some(error.unwrap_or(BuildError::Cancelled)),
-                Slot::Running => stopped = Some(BuildError::Cancelled),
+                Slot::Failed(_) | Slot::Running => stopped = true,
             }
         }
-        stopped.map_or(Ok(results), Err)
+        match (failed.pop(), failed.is_empty()) {
+            (Some(error), true) => Err(error),
+            (Some(last), false) => {
+                failed.push(last);
+                Err(BuildError::Several { errors: failed })
+            }
+            (None, _) if stopped => Err(BuildError::Cancelled),
+            (None, _) => Ok(results),
+        }
     }
 }
 
@@ -136,4 +150,32 @@ impl Drop for Permit<'_> {
 /// A lock whose holder panicked still guards whole values.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(results: Vec<Result<StageResult, BuildError>>) -> Result<usize, BuildError> {
+        let board = Board::new(0..results.len(), 1);
+        for (stage, result) in results.into_iter().enumerate() {
+            board.finish(stage, result);
+        }
+        board.into_results().map(|results| results.len())
+    }
+
+    #[test]
+    fn all_that_failed_by_themselves_are_told() {
+        let failed = |name: &str| Err(BuildError::plan(name.to_owned()));
+        let fine = || Ok(StageResult::empty());
+        assert_eq!(outcome(vec![fine(), fine()]).unwrap(), 2);
+        let one = outcome(vec![Err(BuildError::Cancelled), failed("a"), fine()]).unwrap_err();
+        assert_eq!(one.to_string(), "a");
+        let two = outcome(vec![failed("a"), Err(BuildError::Cancelled), failed("b")]).unwrap_err();
+        let BuildError::Several { errors } = two else { panic!("{two}") };
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["a", "b"]);
+        let stopped = outcome(vec![Err(BuildError::Cancelled), fine()]).unwrap_err();
+        assert!(matches!(stopped, BuildError::Cancelled));
+    }
 }

@@ -1,7 +1,6 @@
 //! COPY, ADD and WORKDIR: layers that are made from descriptions of files alone.
 
-use super::Planned;
-use super::board::{Board, LayerName, StageResult};
+use super::board::{LayerName, StageResult};
 use super::remotes::{CONTENT, HttpFile};
 use super::session::Session;
 use super::sources::{Source, inline_file};
@@ -83,7 +82,7 @@ fn files<'s>(
     if paths.is_empty() {
         return Ok(None);
     }
-    let source = Source::open(at.session, at.planned, at.board, &step.origin)?;
+    let source = Source::open(at, &step.origin)?;
     let mut selected = source.select(at.session, paths, how)?;
     separate_links(&mut selected);
     Ok(Some(Part::Files { source, selected }))
@@ -139,7 +138,7 @@ fn key(at: &StepContext<'_>, step: &CopyStep, parts: &[Part<'_>]) -> StepKey {
 
 /// How many files a COPY or ADD selects, and their bytes: what [`prepare`] finds, without hashing them.
 pub(crate) fn measure(at: &StepContext<'_>, step: &CopyStep) -> Result<(u64, u64), BuildError> {
-    let source = Source::open(at.session, at.planned, at.board, &step.origin)?;
+    let source = Source::open(at, &step.origin)?;
     let paths: Vec<&[u8]> = step.paths().map(String::as_bytes).collect();
     Ok(count(&source.find(&paths, &selector(step)?)?))
 }
@@ -332,11 +331,9 @@ impl Prepared for PreparedWorkdir<'_> {
 /// A stage that is a named context: one layer with all of its files.
 pub(crate) fn context_as_base(
     session: &Session<'_>,
-    planned: &Planned,
-    board: &Board,
     name: &str,
 ) -> Result<StageResult, BuildError> {
-    let source = Source::open(session, planned, board, &Origin::Named(name.to_owned()))?;
+    let source = Source::context(session, Some(name))?;
     let mut selected = source.select(session, &[b"/"], &Selector::default())?;
     source.ensure_contents(session, &mut selected)?;
     let mut staging = Staging::over(&EmptyTree, session.now());

@@ -2,6 +2,7 @@
 
 use super::board::{LayerName, StageResult, lock};
 use crate::error::BuildError;
+use crate::event::{Event, Observer};
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::digest::{DiffId, ShortId};
@@ -10,13 +11,21 @@ use lapstrake_layerstore::store::Store;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Works diffIDs out in threads of their own, each layer once.
 #[derive(Debug)]
 pub(crate) struct Digests {
     store: Arc<Store>,
     compression: Option<Compression>,
-    under_way: Mutex<BTreeMap<ShortId, JoinHandle<()>>>,
+    under_way: Mutex<BTreeMap<ShortId, JoinHandle<Worked>>>,
+}
+
+/// When a layer was worked on, and for how long.
+#[derive(Debug, Clone, Copy)]
+struct Worked {
+    begun: Instant,
+    elapsed: Duration,
 }
 
 impl Digests {
@@ -35,24 +44,33 @@ impl Digests {
             let (store, layer, compression) =
                 (Arc::clone(&self.store), Arc::clone(layer), self.compression);
             std::thread::spawn(move || {
+                let begun = Instant::now();
                 let _recorded = match compression {
                     Some(compression) => {
                         store.layers().compressed(&layer, &compression, epoch).map(drop)
                     }
                     None => store.layers().diff_id_at(&layer, epoch).map(drop),
                 };
+                Worked { begun, elapsed: begun.elapsed() }
             })
         });
     }
 
     /// The diffIDs of an image's layers, waiting for those that are under way.
-    pub(crate) fn all(&self, stage: &StageResult) -> Result<Vec<DiffId>, BuildError> {
+    pub(crate) fn all(
+        &self,
+        stage: &StageResult,
+        observer: &dyn Observer,
+    ) -> Result<Vec<DiffId>, BuildError> {
         let pairs = stage.layers.iter().zip(&stage.names);
         pairs
             .map(|(layer, name)| {
                 let worker = lock(&self.under_way).remove(layer.short());
                 if let Some(worker) = worker {
-                    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    let worked = worker.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+                    let Worked { begun, elapsed } = worked;
+                    let (layer, compressed) = (*layer.id(), self.compression.is_some());
+                    observer.event(Event::Digested { layer, begun, elapsed, compressed });
                 }
                 match name {
                     LayerName::Known(diff_id) => Ok(*diff_id),

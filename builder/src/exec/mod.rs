@@ -122,7 +122,7 @@ fn make_image(
     session.save_memos();
     let target = results.get(&planned.graph.target).ok_or(BuildError::Cancelled)?;
     let plan = &planned.plans[&planned.graph.target];
-    let diff_ids = session.digests.all(target)?;
+    let diff_ids = session.digests.all(target, deps.observer)?;
     let config = image::config(plan, &target.times, diff_ids, &options.platform, &options.labels);
     let image = deps.store.put_image(&config.to_json(), &target.layers)?;
     // One sync for all that is new, before any name can point to it.

@@ -64,7 +64,7 @@ pub(crate) fn prepare<'s>(
     if !reads {
         return Ok(PreparedMount { plan, files: None });
     }
-    let source = Source::open(at.session, at.planned, at.board, &plan.origin)?;
+    let source = Source::open(at, &plan.origin)?;
     let path = mount.source.clone().unwrap_or_default();
     let how = Selector { literal: true, ..Selector::default() };
     let selected = source.select(at.session, &[path.as_bytes()], &how)?;

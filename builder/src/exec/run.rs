@@ -255,7 +255,8 @@ fn run(at: &StepContext<'_>, spec: &Spec, step: &RunStep) -> Result<(), BuildErr
         deps.observer.event(Event::Output { id: at.id, stream, data });
     };
     let exit = deps.runner.run(spec, &mut output, deps.cancel);
-    if deps.cancel.is_cancelled() {
+    // A program that ended by itself has a result of its own; what was killed has none.
+    if deps.cancel.is_cancelled() && !matches!(exit, Ok(Exit::Code(1..))) {
         return Err(BuildError::Cancelled);
     }
     match exit.map_err(BuildError::Run)? {

@@ -1,8 +1,7 @@
 //! What a step reads, wherever it is: contexts, stages, images.
 
-use super::Planned;
-use super::board::Board;
 use super::session::{Context, OpenContext, Session};
+use super::stage::StepContext;
 use super::trees::{EmptyTree, ViewTree};
 use crate::context::Ignoring;
 use crate::copy::{Selected, Selector, select};
@@ -30,14 +29,21 @@ pub(crate) enum Source<'a> {
 
 impl<'a> Source<'a> {
     /// Look an origin up, waiting for the stage if it is one.
-    pub(crate) fn open(
-        session: &Session<'a>,
-        planned: &Planned,
-        board: &Board,
-        origin: &Origin,
-    ) -> Result<Self, BuildError> {
+    pub(crate) fn open(at: &StepContext<'a>, origin: &Origin) -> Result<Self, BuildError> {
+        let session = at.session;
         let view = |view| Source::Layers(ViewTree::new(view, session.deps.store.layers()));
-        let context = |name| match session.context(name)? {
+        match origin {
+            Origin::Context => Self::context(session, None),
+            Origin::Named(name) => Self::context(session, Some(name)),
+            Origin::Stage(stage) => Ok(view(at.wait(*stage)?.view()?)),
+            Origin::Image(image) => Ok(view(at.planned.bases.view(image)?)),
+            Origin::Scratch => Ok(Source::Empty),
+        }
+    }
+
+    /// The main context, or one that has a name.
+    pub(crate) fn context(session: &Session<'a>, name: Option<&str>) -> Result<Self, BuildError> {
+        match session.context(name)? {
             Context::Empty => Ok(Source::Empty),
             Context::Directory(open) => Ok(Source::Context(open)),
             Context::Stored(stored) => {
@@ -47,13 +53,6 @@ impl<'a> Source<'a> {
                     None => Source::Layers(tree),
                 })
             }
-        };
-        match origin {
-            Origin::Context => context(None),
-            Origin::Named(name) => context(Some(name)),
-            Origin::Stage(stage) => Ok(view(board.wait(*stage)?.view()?)),
-            Origin::Image(image) => Ok(view(planned.bases.view(image)?)),
-            Origin::Scratch => Ok(Source::Empty),
         }
     }
 

@@ -9,11 +9,11 @@ use crate::error::BuildError;
 use crate::event::{Event, StepId};
 use crate::explain::Outcome;
 use crate::graph::Base;
-use crate::key::{ChainId, StepKey};
+use crate::key::StepKey;
 use crate::plan::{Action, StagePlan, Step};
 use lapstrake_layerstore::layers::Layer;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a step works in.
 #[derive(Clone, Copy)]
@@ -24,6 +24,27 @@ pub(crate) struct StepContext<'a> {
     pub(crate) id: StepId,
     /// The stage so far.
     pub(crate) below: &'a StageResult,
+}
+
+/// What is shorter is not told: nobody waited who did not notice.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+impl StepContext<'_> {
+    /// What another stage made, as soon as it is there.
+    pub(crate) fn wait(&self, stage: usize) -> Result<StageResult, BuildError> {
+        let begun = Instant::now();
+        let result = self.board.wait(stage);
+        self.waited(Some(stage), begun);
+        result
+    }
+
+    fn waited(&self, stage: Option<usize>, begun: Instant) {
+        let elapsed = begun.elapsed();
+        if elapsed >= WAIT_MIN {
+            let event = Event::StepWaited { id: self.id, stage, elapsed };
+            self.session.deps.observer.event(event);
+        }
+    }
 }
 
 /// A step that has its key and only waits to be executed.
@@ -51,7 +72,8 @@ pub(crate) fn run(
     index: usize,
     plan: &StagePlan,
 ) -> Result<StageResult, BuildError> {
-    let mut state = start(session, planned, board, index)?;
+    let (id, nothing) = (StepId { stage: index, step: 0 }, StageResult::empty());
+    let mut state = start(&StepContext { session, planned, board, id, below: &nothing })?;
     for (number, step) in plan.steps.iter().enumerate() {
         let id = StepId { stage: index, step: number };
         let at = StepContext { session, planned, board, id, below: &state };
@@ -77,22 +99,12 @@ pub(crate) fn run(
 }
 
 /// What the stage builds on.
-fn start(
-    session: &Session<'_>,
-    planned: &Planned,
-    board: &Board,
-    index: usize,
-) -> Result<StageResult, BuildError> {
-    match &planned.graph.stages[index].base {
-        Base::Scratch => Ok(StageResult {
-            layers: Vec::new(),
-            names: Vec::new(),
-            times: Vec::new(),
-            chain: ChainId::empty(),
-        }),
-        Base::Stage(parent) => board.wait(*parent),
-        Base::Named(name) => copy::context_as_base(session, planned, board, name),
-        Base::Image(image) => planned.bases.start(image),
+fn start(at: &StepContext<'_>) -> Result<StageResult, BuildError> {
+    match &at.planned.graph.stages[at.id.stage].base {
+        Base::Scratch => Ok(StageResult::empty()),
+        Base::Stage(parent) => at.wait(*parent),
+        Base::Named(name) => copy::context_as_base(at.session, name),
+        Base::Image(image) => at.planned.bases.start(image),
     }
 }
 
@@ -111,7 +123,9 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
             observer.event(Event::StepCached { id: at.id, layer: *layer.id() });
             return Ok((layer, created));
         }
+        let waiting = Instant::now();
         let _permit = at.board.permit();
+        at.waited(None, waiting);
         if session.deps.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }

@@ -89,6 +89,15 @@ impl From<RegistryError> for CommandError {
 
 impl From<BuildError> for CommandError {
     fn from(error: BuildError) -> Self {
+        let error = match error {
+            BuildError::Several { errors } => {
+                let shown = errors.into_iter().map(Self::from);
+                return shown
+                    .reduce(|all, one| all.and(&one))
+                    .expect("because `Several` holds at least two");
+            }
+            one => one,
+        };
         let kind = build_kind(&error);
         match &error {
             BuildError::Dockerfile { file, diagnostics } => {

@@ -57,9 +57,11 @@ impl State {
                 self.stages.extend(stages.iter().map(|stage| (stage.index, stage.clone())));
                 Vec::new()
             }
-            Event::BaseStarted { .. } | Event::StepStarted { .. } | Event::Recorded { .. } => {
-                Vec::new()
-            }
+            Event::BaseStarted { .. }
+            | Event::StepStarted { .. }
+            | Event::StepWaited { .. }
+            | Event::Digested { .. }
+            | Event::Recorded { .. } => Vec::new(),
             Event::BaseResolved { reference, config_digest, local } => {
                 let from = if local { "in the store" } else { "pulled" };
                 vec![format!(

@@ -46,6 +46,16 @@ fn object(event: &Event<'_>) -> Value {
             })
         }
         Event::StepStarted { id } => step("step-started", id),
+        Event::StepWaited { id, stage, elapsed } => {
+            let object = with(step("step-waited", id), "for-stage", json!(stage));
+            with(object, "seconds", elapsed.as_secs_f64().into())
+        }
+        Event::Digested { layer, elapsed, compressed, .. } => json!({
+            "event": "digested",
+            "layer": layer.to_string(),
+            "seconds": elapsed.as_secs_f64(),
+            "compressed": compressed,
+        }),
         Event::StepCached { id, layer } => {
             with(step("step-cached", id), "layer", layer.to_string().into())
         }
