@@ -12,10 +12,25 @@ pub const LINK_BYTES_MAX: usize = 4096;
 pub const LAYER_ENTRIES_MAX: usize = 10_000_000;
 /// Most bytes of one layer when decompressed: a bomb of zeros must end somewhere.
 pub const LAYER_BYTES_MAX: u64 = 1 << 40;
+/// Most bytes of names, links and attributes in one layer: they are all in memory at once, and ten
+/// million files have less.
+pub const LAYER_NAMES_MAX: u64 = 2 << 30;
+/// Most directories that a layer needs and does not list: they cost as much as others, and an archive
+/// can ask for two thousand of them with one name.
+pub const IMPLIED_DIRECTORIES_MAX: usize = 1 << 18;
+/// Most names that are looked up one by one while an archive's paths are settled: a minute's work,
+/// where honest archives need a few for each directory that they do not list.
+pub const PATH_STEPS_MAX: u64 = 20_000_000;
+/// What a layer may decompress to, or have in holes, without an excuse.
+pub const BOMB_FREE_BYTES: u64 = 64 << 30;
+/// Beyond that, how many times its own size: gzip never reaches it.
+pub const BOMB_RATIO_MAX: u64 = 2048;
 /// Largest PAX header (or GNU long name) of one entry: xattrs of 64 KiB fit several times.
 pub const PAX_BYTES_MAX: u64 = 1 << 20;
 /// Most extended attributes of one entry: the kernel's list of names ends at 64 KiB.
 pub const XATTRS_MAX: usize = 1024;
+/// Longest name of an extended attribute: XATTR_NAME_MAX of Linux.
+pub const XATTR_NAME_MAX: usize = 255;
 /// Longest extended attribute value: XATTR_SIZE_MAX of Linux.
 pub const XATTR_VALUE_MAX: usize = 65_536;
 /// Most segments in the map of one sparse file: a map of a gigabyte must not be believed.

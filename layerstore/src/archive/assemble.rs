@@ -5,36 +5,53 @@
 //! [`Assembler`] settles all this once, so that a TOC has one entry per path and every parent in it
 //! is a directory; nothing that uses a TOC ever follows a link of the archive.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::ArchiveError;
+use super::{
+    ArchiveError,
+    read::{AUFS_PREFIX, OPAQUE},
+};
 use crate::{
-    limits::SYMLINKS_MAX,
+    limits::{PATH_STEPS_MAX, SYMLINKS_MAX},
     path::LayerPath,
     toc::{Entry, Kind},
 };
 
 /// Collects the entries of one archive in the order in which they come.
+///
+/// *Invariant:* what is above an entry is a directory of this archive or not in it. Every step costs
+/// the logarithm of what is there, whatever the archive says.
 #[derive(Debug, Default)]
 pub struct Assembler {
     entries: BTreeMap<LayerPath, Entry>,
     opaque: BTreeSet<LayerPath>,
-    /// Files that hard links name.
-    linked: BTreeSet<LayerPath>,
+    /// Files with several names; by each of their names.
+    group_of: HashMap<LayerPath, usize>,
+    groups: Vec<Group>,
     /// The parent that was found sound last; most entries share theirs with the one before.
     sound: Option<LayerPath>,
+    /// Names that were looked up one by one, in links and in directories that are not listed.
+    steps: u64,
+}
+
+/// A file and the hard links to it; the file may be one of a layer below.
+#[derive(Debug)]
+struct Group {
+    file: LayerPath,
+    links: BTreeSet<LayerPath>,
 }
 
 impl Assembler {
     /// Adds what comes next.
     pub fn add(&mut self, mut entry: Entry) -> Result<(), ArchiveError> {
+        if entry.kind == Kind::Opaque {
+            let directory = self.settle_directory(&entry.path)?;
+            self.remove_whiteout(&directory);
+            self.opaque.insert(directory);
+            return Ok(());
+        }
         entry.path = self.settle_path(&entry.path)?;
         match entry.kind {
-            Kind::Opaque => {
-                self.remove_whiteout(&entry.path);
-                self.opaque.insert(entry.path);
-                return Ok(());
-            }
             Kind::Whiteout => {
                 self.add_whiteout(entry);
                 return Ok(());
@@ -43,13 +60,19 @@ impl Assembler {
                 let Some(settled) = self.settle_link(&entry)? else { return Ok(()) };
                 entry.link = settled.as_bytes().to_vec();
             }
+            Kind::CharDevice if entry.device == (0, 0) => {
+                let what = "a character device 0:0 is how overlayfs removes a file";
+                return Err(ArchiveError::Entry { name: entry.path.to_string(), what });
+            }
             _ => {}
         }
         self.replace(&entry)?;
         if entry.kind == Kind::Hardlink {
-            self.linked.insert(LayerPath::from_clean(&entry.link));
+            self.join_group(&entry);
         }
-        if entry.kind != Kind::Dir {
+        if entry.kind != Kind::Dir
+            && self.sound.as_ref().is_some_and(|at| at.starts_with(&entry.path))
+        {
             self.sound = None;
         }
         self.entries.insert(entry.path.clone(), entry);
@@ -57,27 +80,76 @@ impl Assembler {
     }
 
     /// All entries, in no order that matters.
-    pub fn finish(self) -> Vec<Entry> {
-        let marks = self.opaque.into_iter().map(|path| Entry::new(path, Kind::Opaque));
-        self.entries.into_values().chain(marks).collect()
+    pub fn finish(mut self) -> Vec<Entry> {
+        self.remove_aufs();
+        let Assembler { entries, opaque, group_of, groups, .. } = self;
+        let marks = opaque.into_iter().map(|path| Entry::new(path, Kind::Opaque));
+        let named = entries.into_values().map(|mut entry| {
+            if let (Kind::Hardlink, Some(group)) = (entry.kind, group_of.get(&entry.path)) {
+                entry.link = groups[*group].file.as_bytes().to_vec();
+            }
+            entry
+        });
+        named.chain(marks).collect()
+    }
+
+    /// Removes what aufs left in old images: the files in it live on in the hard links to them.
+    fn remove_aufs(&mut self) {
+        let first = LayerPath::from_raw(AUFS_PREFIX.to_vec());
+        let is_aufs = |path: &&LayerPath| path.as_bytes().starts_with(AUFS_PREFIX);
+        let paths: Vec<LayerPath> = self
+            .entries
+            .range(first..)
+            .map(|(path, _)| path)
+            .take_while(is_aufs)
+            .cloned()
+            .collect();
+        for path in paths {
+            self.unlink(&path);
+            self.entries.remove(&path);
+        }
+        self.opaque.retain(|path| !path.as_bytes().starts_with(AUFS_PREFIX));
+    }
+
+    /// Where the directory `path` lies, its own symbolic link followed.
+    fn settle_directory(&mut self, path: &LayerPath) -> Result<LayerPath, ArchiveError> {
+        let inside = path.join(OPAQUE).map_err(|_| too_long(path))?;
+        Ok(self.settle_path(&inside)?.parent().unwrap_or_default())
     }
 
     /// Where `path` lies once the symbolic links of this archive in its parents are followed.
     fn settle_path(&mut self, path: &LayerPath) -> Result<LayerPath, ArchiveError> {
-        let Some(parent) = path.parent() else { return Ok(path.clone()) };
-        if self.sound.as_ref() == Some(&parent) {
+        let Some(parent) = path.parent_bytes() else { return Ok(path.clone()) };
+        if self.sound.as_ref().is_some_and(|sound| sound.as_bytes() == parent) {
             return Ok(path.clone());
         }
+        // A directory that is listed lies where it says, as it was settled itself.
+        let is_listed = |entry: &Entry| entry.kind == Kind::Dir;
+        if parent.is_empty() || self.entries.get(parent).is_some_and(is_listed) {
+            self.sound = Some(LayerPath::from_clean(parent));
+            return Ok(path.clone());
+        }
+        self.follow(path, parent)
+    }
+
+    /// As [`settle_path`](Self::settle_path), name by name from the root.
+    fn follow(&mut self, path: &LayerPath, parent: &[u8]) -> Result<LayerPath, ArchiveError> {
         let refused = |what| ArchiveError::Entry { name: path.to_string(), what };
-        let mut pending: VecDeque<Vec<u8>> = parent.components().map(<[u8]>::to_vec).collect();
+        let mut pending: VecDeque<Vec<u8>> =
+            parent.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect();
         let mut at = LayerPath::root();
         let mut links = 0;
         while let Some(name) = pending.pop_front() {
+            self.steps += 1;
+            if self.steps > PATH_STEPS_MAX {
+                let what = "names in paths through links and unlisted directories";
+                return Err(ArchiveError::Limit { limit: PATH_STEPS_MAX, what });
+            }
             if name == b".." {
                 at = at.parent().unwrap_or_default();
                 continue;
             }
-            let next = at.join(&name).map_err(|_| refused("its links lead to too long a path"))?;
+            let next = at.join(&name).map_err(|_| too_long(path))?;
             match self.entries.get(&next) {
                 Some(entry) if entry.kind == Kind::Symlink => {
                     links += 1;
@@ -107,7 +179,7 @@ impl Assembler {
             at = next;
         }
         let name = path.file_name().unwrap_or_default();
-        let settled = at.join(name).map_err(|_| refused("its links lead to too long a path"))?;
+        let settled = at.join(name).map_err(|_| too_long(path))?;
         self.sound = Some(at);
         Ok(settled)
     }
@@ -119,10 +191,16 @@ impl Assembler {
         if target == entry.path {
             return Ok(None);
         }
+        if target.starts_with(&entry.path) {
+            return Err(refused(
+                "it is a hard link to something in the directory that it replaces",
+            ));
+        }
         match self.entries.get(&target) {
             Some(named) if named.kind == Kind::Hardlink => {
-                let first = LayerPath::from_clean(&named.link);
-                Ok((first != entry.path).then_some(first))
+                let group = self.group_of.get(&target).map(|group| &self.groups[*group]);
+                let file = group.map(|group| group.file.clone());
+                Ok(file.filter(|file| *file != entry.path))
             }
             Some(named) if named.kind == Kind::Dir => {
                 Err(refused("it is a hard link to a directory"))
@@ -152,10 +230,8 @@ impl Assembler {
     }
 
     fn has_below(&self, path: &LayerPath) -> bool {
-        let mut after = self.entries.range(path.clone()..).map(|(path, _)| path);
-        after
-            .find(|next| *next != path && !is_sibling(path, next))
-            .is_some_and(|next| next.starts_with(path))
+        let (first, last) = bounds_below(path);
+        self.entries.range(first..last).next().is_some()
     }
 
     fn remove_whiteout(&mut self, path: &LayerPath) {
@@ -167,7 +243,7 @@ impl Assembler {
     /// Makes room for `entry` as unpacking it would.
     fn replace(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
         let Some(there) = self.entries.get(&entry.path) else {
-            if self.linked.contains(&entry.path) {
+            if self.group_of.contains_key(&entry.path) {
                 // Afterwards nobody could tell the old file from the new one.
                 let what = "it replaces a file of another layer that has a hard link in this one";
                 return Err(ArchiveError::Entry { name: entry.path.to_string(), what });
@@ -190,9 +266,7 @@ impl Assembler {
     }
 
     fn remove_below(&mut self, path: &LayerPath) {
-        let first = [path.as_bytes(), b"/"].concat();
-        let last = [path.as_bytes(), b"0"].concat();
-        let (first, last) = (LayerPath::from_raw(first), LayerPath::from_raw(last));
+        let (first, last) = bounds_below(path);
         let below: Vec<LayerPath> =
             self.entries.range(first.clone()..last.clone()).map(|(path, _)| path.clone()).collect();
         for path in below {
@@ -205,31 +279,39 @@ impl Assembler {
         }
     }
 
-    /// If hard links name `path`, the first of them becomes the file.
+    /// Makes the hard link one of the names of its file.
+    fn join_group(&mut self, link: &Entry) {
+        let file = LayerPath::from_clean(&link.link);
+        let group = *self.group_of.entry(file.clone()).or_insert_with(|| {
+            self.groups.push(Group { file, links: BTreeSet::new() });
+            self.groups.len() - 1
+        });
+        self.groups[group].links.insert(link.path.clone());
+        self.group_of.insert(link.path.clone(), group);
+    }
+
+    /// Takes the name `path` from its file; if that was its first name, another one becomes it.
     fn unlink(&mut self, path: &LayerPath) {
-        if !self.linked.remove(path) {
+        let Some(number) = self.group_of.remove(path) else { return };
+        let group = &mut self.groups[number];
+        if group.links.remove(path) {
             return;
         }
         let Some(file) = self.entries.get(path).cloned() else { return };
-        let names =
-            |entry: &&mut Entry| entry.kind == Kind::Hardlink && entry.link == path.as_bytes();
-        let mut links = self.entries.values_mut().filter(names);
-        let Some(first) = links.next() else { return };
-        let heir = first.path.clone();
-        *first = Entry { path: heir.clone(), ..file };
-        let mut more = false;
-        for link in links {
-            link.link = heir.as_bytes().to_vec();
-            more = true;
-        }
-        if more {
-            self.linked.insert(heir);
+        if let Some(heir) = group.links.pop_first() {
+            self.entries.insert(heir.clone(), Entry { path: heir.clone(), ..file });
+            group.file = heir;
         }
     }
 }
 
-/// Does `next`, which sorts after `path`, stand beside it (`a-b` beside `a`)?
-fn is_sibling(path: &LayerPath, next: &LayerPath) -> bool {
-    next.as_bytes().get(path.as_bytes().len()).is_some_and(|byte| *byte < b'/')
-        && next.as_bytes().starts_with(path.as_bytes())
+/// Between what everything strictly below `path` sorts.
+fn bounds_below(path: &LayerPath) -> (LayerPath, LayerPath) {
+    // '0' is the byte after '/'.
+    let bound = |byte: &[u8]| LayerPath::from_raw([path.as_bytes(), byte].concat());
+    (bound(b"/"), bound(b"0"))
+}
+
+fn too_long(path: &LayerPath) -> ArchiveError {
+    ArchiveError::Entry { name: path.to_string(), what: "its links lead to too long a path" }
 }

@@ -19,8 +19,9 @@ use super::{
 };
 use crate::{
     limits::{
-        LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, LINK_BYTES_MAX, PAX_BYTES_MAX, SPARSE_SEGMENTS_MAX,
-        XATTR_VALUE_MAX, XATTRS_MAX,
+        BOMB_FREE_BYTES, BOMB_RATIO_MAX, LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, LAYER_NAMES_MAX,
+        LINK_BYTES_MAX, PAX_BYTES_MAX, SPARSE_SEGMENTS_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
+        XATTRS_MAX,
     },
     path::LayerPath,
     toc::{Entry, Kind},
@@ -92,7 +93,9 @@ pub struct Member {
 }
 
 const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+/// In the root, aufs kept its own files under such names (and an opaque root is marked by one).
+pub(super) const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 impl Member {
     /// The member as an entry of a layer: names cleaned, whiteouts understood.
@@ -101,7 +104,8 @@ impl Member {
         let bad_name = |source| ArchiveError::Name { at, source };
         let path = LayerPath::parse(&self.name).map_err(bad_name)?;
         let name = path.file_name().unwrap_or_default();
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        let is_aufs = name == path.as_bytes() && name.starts_with(AUFS_PREFIX) && name != OPAQUE;
+        if let Some(hidden) = name.strip_prefix(WHITEOUT).filter(|_| !is_aufs) {
             let parent = path.parent().unwrap_or_default();
             if name == OPAQUE {
                 return Ok(Entry::new(parent, Kind::Opaque));
@@ -161,6 +165,8 @@ pub struct TarReader<R> {
     at: u64,
     members: usize,
     bytes: u64,
+    /// Bytes of names, links and attributes.
+    names: u64,
     /// What is left of the current member's data as the file had it.
     pieces: VecDeque<Piece>,
     /// What is left of it in the archive, without padding.
@@ -178,6 +184,7 @@ impl<R: Read> TarReader<R> {
             at: 0,
             members: 0,
             bytes: 0,
+            names: 0,
             pieces: VecDeque::new(),
             stored: 0,
             padding: 0,
@@ -318,6 +325,13 @@ impl<R: Read> TarReader<R> {
     ) -> Result<Member, ArchiveError> {
         let Headers { header_at, at, mut pax, long_name, long_link } = found;
         let bad = |what| ArchiveError::Header { at, what };
+        // Programs disagree which of them counts: what one of them checks, another one unpacks.
+        let differ = |pax: &Option<Vec<u8>>, gnu: &Option<Vec<u8>>| {
+            pax.as_ref().zip(gnu.as_ref()).is_some_and(|(pax, gnu)| pax != gnu)
+        };
+        if differ(&pax.path, &long_name) || differ(&pax.link, &long_link) {
+            return Err(bad("its PAX and its GNU header give it different names"));
+        }
         let mut sparse = pax.sparse.take();
         let sparse_name = sparse.as_mut().and_then(|sparse| sparse.name.take());
         let name = sparse_name.or(pax.path).or(long_name).unwrap_or_else(|| header.name());
@@ -360,14 +374,18 @@ impl<R: Read> TarReader<R> {
             member.device = header.device().ok_or_else(|| bad("its device is no number"))?;
         }
         member.xattrs.sort();
-        let too_long =
-            |(name, value): &(Vec<u8>, Vec<u8>)| name.len().max(value.len()) > XATTR_VALUE_MAX;
-        if member.xattrs.len() > XATTRS_MAX || member.xattrs.iter().any(too_long) {
-            return Err(bad("its extended attributes are over the limit"));
-        }
-        if kind == MemberKind::File {
-            let stored = pax.size.or(header.size()).ok_or_else(|| bad("its size is no number"))?;
-            self.begin_data(&mut member, header, stored, announced, sparse)?;
+        check_xattrs(&member.xattrs).map_err(bad)?;
+        self.count_names(&member)?;
+        let stored = pax.size.or(header.size()).ok_or_else(|| bad("its size is no number"))?;
+        let is_sparse = sparse.is_some() || matches!(announced, Announced::GnuSparse);
+        match announced {
+            _ if kind == MemberKind::File => {
+                self.begin_data(&mut member, header, stored, announced, sparse)?;
+            }
+            _ if is_sparse => return Err(ArchiveError::Sparse { name: shown(&member.name) }),
+            // A directory that says it is a file has data all the same, which is nobody's.
+            Announced::Member(MemberKind::File) => self.set_stored(stored),
+            _ => {}
         }
         Ok(member)
     }
@@ -383,8 +401,7 @@ impl<R: Read> TarReader<R> {
     ) -> Result<(), ArchiveError> {
         let name = member.name.clone();
         let damaged = || ArchiveError::Sparse { name: shown(&name) };
-        self.stored = stored;
-        self.padding = stored.wrapping_neg() % BLOCK as u64;
+        self.set_stored(stored);
         let (map, size) = match sparse {
             _ if matches!(announced, Announced::GnuSparse) => {
                 let (mut map, mut more, size) = header.gnu_sparse().ok_or_else(damaged)?;
@@ -418,9 +435,24 @@ impl<R: Read> TarReader<R> {
         self.count_bytes(size)
     }
 
+    fn set_stored(&mut self, stored: u64) {
+        self.stored = stored;
+        self.padding = stored.wrapping_neg() % BLOCK as u64;
+    }
+
     fn count_bytes(&mut self, size: u64) -> Result<(), ArchiveError> {
         self.bytes = self.bytes.saturating_add(size);
-        check_limit(self.bytes, self.limits.bytes, "bytes")
+        check_limit(self.bytes, self.limits.bytes, "bytes")?;
+        // Of all that was announced before, the data was in the archive, or it is holes.
+        let allowed = (self.at + self.stored).saturating_mul(BOMB_RATIO_MAX).max(BOMB_FREE_BYTES);
+        check_limit(self.bytes, allowed, "bytes, nearly all of them holes")
+    }
+
+    fn count_names(&mut self, member: &Member) -> Result<(), ArchiveError> {
+        let xattrs = member.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        let bytes = member.name.len() + member.link.len() + xattrs.sum::<usize>();
+        self.names += bytes as u64;
+        check_limit(self.names, LAYER_NAMES_MAX, "bytes of names and attributes")
     }
 
     /// The map of a PAX 1.0 sparse file: decimal lines, padded to a block, before the data.
@@ -513,6 +545,19 @@ impl<R: Read> Read for TarReader<R> {
 
 fn check_limit(value: u64, limit: u64, what: &'static str) -> Result<(), ArchiveError> {
     if value > limit { Err(ArchiveError::Limit { limit, what }) } else { Ok(()) }
+}
+
+fn check_xattrs(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<(), &'static str> {
+    let is_over = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        name.len() > XATTR_NAME_MAX || value.len() > XATTR_VALUE_MAX
+    };
+    if xattrs.len() > XATTRS_MAX || xattrs.iter().any(is_over) {
+        return Err("its extended attributes are over the limit");
+    }
+    if xattrs.iter().any(|(name, _)| name.is_empty() || name.contains(&0)) {
+        return Err("one of its extended attributes has no name");
+    }
+    Ok(())
 }
 
 /// The headers before a member's own.

@@ -5,6 +5,7 @@
 //! are pinned with `=`; golden digests in the tests hold them to it.
 
 mod gzip;
+mod ration;
 #[cfg(test)]
 mod tests;
 mod zstd;
@@ -15,6 +16,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+use ration::{Counting, Rationed};
 
 use crate::{
     limits::ZSTD_WINDOW_LOG_MAX,
@@ -145,16 +148,17 @@ fn encode_with(
 
 /// Decompresses `reader`, whatever it is compressed with.
 ///
-/// gzip streams may have several members, zstd streams several frames.
+/// gzip streams may have several members, zstd streams several frames. A bomb is an error.
 pub fn decoder<'a>(
     reader: impl Read + Send + 'a,
 ) -> io::Result<(Codec, Box<dyn Read + Send + 'a>)> {
+    let (reader, taken) = Counting::new(reader);
     let mut reader = BufReader::with_capacity(1 << 17, StartKept::new(reader)?);
     let codec = Codec::detect(reader.fill_buf()?);
     let decoder: Box<dyn Read + Send + 'a> = match codec {
         Codec::None => Box::new(reader),
-        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        Codec::Zstd => Box::new(zstd::decoder(reader, ZSTD_WINDOW_LOG_MAX)?),
+        Codec::Gzip => Box::new(Rationed::new(flate2::bufread::MultiGzDecoder::new(reader), taken)),
+        Codec::Zstd => Box::new(Rationed::new(zstd::decoder(reader, ZSTD_WINDOW_LOG_MAX)?, taken)),
     };
     Ok((codec, decoder))
 }

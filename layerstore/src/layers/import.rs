@@ -23,7 +23,7 @@ use crate::{
     digest::Sha256,
     limits::LAYER_BYTES_MAX,
     pipe::{Chunk, ChunkReader, ChunkWriter, channel, join},
-    toc::{Entry, Kind},
+    toc::{Entry, Kind, Toc},
 };
 
 /// Bytes that go from thread to thread at once.
@@ -46,6 +46,15 @@ struct Taken {
     entries: Vec<Entry>,
 }
 
+/// A layer that was read to its end and is what it was promised to be; nothing of it is stored.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) blob: (Digest, u64),
+    codec: Codec,
+    diff_id: DiffId,
+    toc: Toc,
+}
+
 impl Layers {
     /// Takes a layer as it comes: gzip, zstd or plain.
     ///
@@ -57,18 +66,9 @@ impl Layers {
         reader: &mut (dyn Read + Send),
         expected: Expected,
     ) -> Result<Arc<Layer>, StoreError> {
-        let (path, file) = self.staging.new_file()?;
-        let taken = take(reader, expected.blob, Some((path.clone(), file)));
-        let layer = taken.and_then(|taken| {
-            check(&taken, &expected)?;
-            self.blobs.adopt(&path, &taken.blob.0)?;
-            self.keep(taken)
-        });
-        if layer.is_err() {
-            // Nobody is told: the staging directory is swept as a whole.
-            std::fs::remove_file(&path).unwrap_or_default();
-        }
-        layer
+        let (path, verified) = self.verify_copy(reader, expected)?;
+        self.blobs.adopt(&path, &verified.blob.0)?;
+        self.keep(verified)
     }
 
     /// As [`import_tar`](Self::import_tar), for a blob that is in the store already.
@@ -84,24 +84,51 @@ impl Layers {
         }
         let mut file = self.blobs.open_blob(blob)?;
         let size = file.metadata().map_err(StoreError::io("stat", self.blobs.path(blob)))?.len();
-        let taken = take(&mut file, Some((*blob, size)), None)?;
-        check(&taken, &Expected { blob: Some((*blob, size)), diff_id })?;
-        self.keep(taken)
+        self.keep(verify(&mut file, Expected { blob: Some((*blob, size)), diff_id }, None)?)
     }
 
-    fn keep(&self, taken: Taken) -> Result<Arc<Layer>, StoreError> {
-        if let Some(layer) = self.reuse(self.by_diff_id(&taken.diff_id)?)? {
+    /// Copies a layer into a file aside, where it can be adopted, and reads it on the way.
+    pub(crate) fn verify_copy(
+        &self,
+        reader: &mut (dyn Read + Send),
+        expected: Expected,
+    ) -> Result<(PathBuf, Verified), StoreError> {
+        let (path, file) = self.staging.new_file()?;
+        match verify(reader, expected, Some((path.clone(), file))) {
+            Ok(verified) => Ok((path, verified)),
+            Err(error) => {
+                // Nobody is told: the staging directory is swept as a whole.
+                std::fs::remove_file(&path).unwrap_or_default();
+                Err(error)
+            }
+        }
+    }
+
+    /// The layer that was read; its blob is in the store by now.
+    pub(crate) fn keep(&self, verified: Verified) -> Result<Arc<Layer>, StoreError> {
+        let Verified { blob: (digest, size), codec, diff_id, toc } = verified;
+        if let Some(layer) = self.reuse(self.by_diff_id(&diff_id)?)? {
             return Ok(layer);
         }
-        let toc = crate::toc::Toc::from_entries(taken.entries)?;
-        let (digest, size) = taken.blob;
-        let blob = BlobForm { digest, size, codec: taken.codec };
+        let blob = BlobForm { digest, size, codec };
         let staged = self.staging.new_dir()?;
-        let id = LayerId::foreign(&taken.diff_id);
+        let id = LayerId::foreign(&diff_id);
         let layer = self.publish(&staged, id, Origin::Blob, Some(blob), toc)?;
-        self.record_diff_id(&layer, None, &taken.diff_id)?;
+        self.record_diff_id(&layer, None, &diff_id)?;
         Ok(layer)
     }
+}
+
+/// Reads a layer to its end, into `file` on the way if there is one.
+pub(crate) fn verify(
+    reader: &mut (dyn Read + Send),
+    expected: Expected,
+    file: Option<(PathBuf, File)>,
+) -> Result<Verified, StoreError> {
+    let taken = take(reader, expected.blob, file)?;
+    check(&taken, &expected)?;
+    let Taken { blob, codec, diff_id, entries } = taken;
+    Ok(Verified { blob, codec, diff_id, toc: Toc::from_entries(entries)? })
 }
 
 fn check(taken: &Taken, expected: &Expected) -> Result<(), StoreError> {

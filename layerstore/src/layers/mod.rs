@@ -37,6 +37,7 @@ use rustix::fs::{FlockOperation, flock};
 
 pub use create::UpperOptions;
 pub use import::Expected;
+pub(crate) use import::{Verified, verify};
 pub(crate) use meta::Meta;
 pub use meta::{BlobForm, LAYER_VERSION, Origin};
 

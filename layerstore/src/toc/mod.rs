@@ -19,7 +19,7 @@ pub(crate) use compare::{attributes, compare_sorted};
 
 use crate::{
     digest::{ContentHash, ContentId, LayerId},
-    limits::{LAYER_ENTRIES_MAX, XATTRS_MAX},
+    limits::{IMPLIED_DIRECTORIES_MAX, LAYER_ENTRIES_MAX, XATTRS_MAX},
     path::LayerPath,
 };
 
@@ -167,6 +167,11 @@ pub enum TocError {
         /// How many there are.
         count: usize,
     },
+    /// More directories that are needed and not listed than [`IMPLIED_DIRECTORIES_MAX`].
+    #[error(
+        "a layer that needs more than {IMPLIED_DIRECTORIES_MAX} directories that it does not list"
+    )]
+    TooManyImplied,
     /// A whiteout of the root directory.
     #[error("the root directory cannot be removed or be anything but a directory")]
     Root,
@@ -232,7 +237,35 @@ impl Toc {
         if entries.len() > LAYER_ENTRIES_MAX {
             return Err(TocError::TooManyEntries { count: entries.len() });
         }
-        Ok(Toc { entries })
+        let toc = Toc { entries };
+        if toc.implied() > IMPLIED_DIRECTORIES_MAX {
+            Err(TocError::TooManyImplied)
+        } else {
+            Ok(toc)
+        }
+    }
+
+    /// How many directories the entries lie in that are not listed.
+    fn implied(&self) -> usize {
+        let mut count = 0;
+        let mut previous: &[u8] = &[];
+        for entry in &self.entries {
+            let path = entry.path.as_bytes();
+            // What is below one directory stands together: those of the entry before were counted.
+            let is_known = |directory: &[u8]| {
+                previous.len() > directory.len()
+                    && previous[directory.len()] == b'/'
+                    && previous.starts_with(directory)
+            };
+            let mut directory = entry.path.parent_bytes().unwrap_or_default();
+            while !directory.is_empty() && !is_known(directory) {
+                count += usize::from(self.lookup_bytes(directory).is_none());
+                let above = directory.iter().rposition(|byte| *byte == b'/');
+                directory = &directory[..above.unwrap_or(0)];
+            }
+            previous = path;
+        }
+        count
     }
 
     /// The bytes at rest.

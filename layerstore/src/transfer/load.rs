@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Digest,
-    layers::Layer,
+    layers::{Layer, Verified},
     oci::Platform,
     reference::Reference,
     source::Seen,
@@ -84,6 +84,14 @@ fn take(
 /// Layers by what the plan says of them.
 type Loaded = HashMap<PlannedLayer, Arc<Layer>>;
 
+/// What becomes of a planned layer.
+enum Found {
+    /// It is here already.
+    Here(Arc<Layer>),
+    /// It came, and is what it should be: where it lies, and what it is.
+    Came(PathBuf, Verified),
+}
+
 struct Loader<'a> {
     store: &'a Store,
     lease: &'a Lease,
@@ -91,8 +99,17 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Every layer of every image once, some at the same time.
+    /// Every layer of every image once.
+    ///
+    /// The first is stored when the last was read: an archive with anything wrong leaves no trace.
     fn layers(&self, planned: &[Planned]) -> Result<Loaded, TransferError> {
+        let found = self.find_all(planned)?;
+        let keep = |(planned, found)| Ok((planned, self.keep(found)?));
+        found.into_iter().map(keep).collect()
+    }
+
+    /// Looks at every layer, some at the same time.
+    fn find_all(&self, planned: &[Planned]) -> Result<Vec<(PlannedLayer, Found)>, TransferError> {
         let mut wanted: Vec<&PlannedLayer> =
             planned.iter().flat_map(|image| &image.layers).collect();
         let mut seen = std::collections::HashSet::new();
@@ -103,8 +120,8 @@ impl Loader<'_> {
         let work = || {
             let mut done = Vec::new();
             while let Some(layer) = next() {
-                match self.layer(layer) {
-                    Ok(loaded) => done.push((layer.clone(), loaded)),
+                match self.find(layer) {
+                    Ok(found) => done.push((layer.clone(), found)),
                     Err(error) => {
                         // The others need not begin another one.
                         queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -114,36 +131,45 @@ impl Loader<'_> {
             }
             Ok(done)
         };
-        let mut loaded = HashMap::new();
+        let mut found = Vec::new();
         thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let mut result = Ok(());
             for worker in workers {
                 match worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-                    Ok(done) => loaded.extend(done),
+                    Ok(done) => found.extend(done),
                     Err(error) => result = Err(error),
                 }
             }
             result
         })?;
-        Ok(loaded)
+        Ok(found)
     }
 
-    /// One layer: the one that is here already, or the one that came.
-    fn layer(&self, planned: &PlannedLayer) -> Result<Arc<Layer>, TransferError> {
+    fn find(&self, planned: &PlannedLayer) -> Result<Found, TransferError> {
         let layers = self.store.layers();
         if let Some(layer) = layers.ready(layers.by_diff_id(&planned.diff_id)?)?
             && self.lease.hold(layer.short()).is_ok()
         {
-            return Ok(layer);
+            return Ok(Found::Here(layer));
         }
         if self.members.size(&planned.file)?.is_none() {
             let by = "its image".to_owned();
             return Err(TransferError::Missing { name: planned.file.clone(), by });
         }
-        let (digest, _) = self.members.keep(&planned.file, self.store)?;
+        let (path, verified) = self.members.verify(&planned.file, self.store, planned.diff_id)?;
+        Ok(Found::Came(path, verified))
+    }
+
+    fn keep(&self, found: Found) -> Result<Arc<Layer>, TransferError> {
+        let (path, verified) = match found {
+            Found::Here(layer) => return Ok(layer),
+            Found::Came(path, verified) => (path, verified),
+        };
+        let (digest, _) = verified.blob;
+        self.store.adopt_touched(&path, &digest)?;
         self.lease.hold_blob(&digest)?;
-        let layer = layers.import_blob(&digest, Some(planned.diff_id))?;
+        let layer = self.store.layers().keep(verified)?;
         self.lease.hold(layer.short())?;
         Ok(layer)
     }

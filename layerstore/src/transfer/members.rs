@@ -13,10 +13,11 @@ use std::{
 
 use super::{TransferError, unreadable};
 use crate::{
-    Digest, StoreError,
+    DiffId, Digest, StoreError,
     archive::{ArchiveError, Member, MemberKind, ReadLimits, TarReader},
     compress,
     digest::{HashingReader, Sha256},
+    layers::{Expected, Verified, verify},
     limits::{ARCHIVE_MEMBERS_MAX, LAYER_BYTES_MAX, SYMLINKS_MAX},
     path::LayerPath,
     store::{Store, WorkArea},
@@ -35,8 +36,13 @@ pub(super) trait Members: Sync {
     /// The size of a file; none if it is not there.
     fn size(&self, name: &str) -> Result<Option<u64>, TransferError>;
 
-    /// Brings a file into the store's blobs, under its real digest.
-    fn keep(&self, name: &str, store: &Store) -> Result<(Digest, u64), TransferError>;
+    /// Reads a file as a layer; it stays aside until it is adopted.
+    fn verify(
+        &self,
+        name: &str,
+        store: &Store,
+        diff_id: DiffId,
+    ) -> Result<(PathBuf, Verified), TransferError>;
 }
 
 /// The members of an archive that was read from a stream.
@@ -151,11 +157,17 @@ impl Members for Spool {
         Ok(self.find(name).map(|spooled| spooled.size))
     }
 
-    fn keep(&self, name: &str, store: &Store) -> Result<(Digest, u64), TransferError> {
+    fn verify(
+        &self,
+        name: &str,
+        _: &Store,
+        diff_id: DiffId,
+    ) -> Result<(PathBuf, Verified), TransferError> {
         let missing = || TransferError::Missing { name: name.into(), by: "the archive".into() };
-        let spooled = self.find(name).ok_or_else(missing)?;
-        store.adopt_touched(&spooled.path, &spooled.digest)?;
-        Ok((spooled.digest, spooled.size))
+        let Spooled { path, digest, size } = self.find(name).ok_or_else(missing)?;
+        let mut file = File::open(path).map_err(StoreError::io("open", path))?;
+        let expected = Expected { blob: Some((*digest, *size)), diff_id: Some(diff_id) };
+        Ok((path.clone(), verify(&mut file, expected, None)?))
     }
 }
 
@@ -211,26 +223,26 @@ impl Members for Directory {
         Ok(Some(file.metadata().map_err(stat)?.len()))
     }
 
-    fn keep(&self, name: &str, store: &Store) -> Result<(Digest, u64), TransferError> {
+    fn verify(
+        &self,
+        name: &str,
+        store: &Store,
+        diff_id: DiffId,
+    ) -> Result<(PathBuf, Verified), TransferError> {
         let missing = || TransferError::Missing { name: name.into(), by: "the index".into() };
         let (path, mut file) = self.open(name)?.ok_or_else(missing)?;
-        let mut writer = store.blobs().writer()?;
-        let mut buffer = vec![0; COPY_BYTES];
-        loop {
-            let read = file.read(&mut buffer);
-            let count = read.map_err(|source| TransferError::File {
-                action: "read",
-                path: path.clone(),
-                source,
-            })?;
-            if count == 0 {
-                break;
+        let stat = |source| TransferError::File { action: "stat", path, source };
+        let size = file.metadata().map_err(stat)?.len();
+        let hex = name.strip_prefix(BLOBS);
+        let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+        let blob = digest.map(|digest| (digest, size));
+        let expected = Expected { blob, diff_id: Some(diff_id) };
+        match store.layers().verify_copy(&mut file, expected) {
+            Err(StoreError::Mismatch { actual, .. }) => {
+                Err(TransferError::Lying { name: name.into(), actual })
             }
-            writer.append(&buffer[..count])?;
+            other => Ok(other?),
         }
-        let (digest, size) = writer.finish(None)?;
-        check_digest(name, &digest)?;
-        Ok((digest, size))
     }
 }
 

@@ -45,9 +45,7 @@ pub(crate) fn is_self_contained(toc: &Toc) -> bool {
         let fine = parent == seen || is_dir(parent);
         seen = parent;
         fine && match entry.kind {
-            Kind::Hardlink => {
-                toc.lookup_bytes(&entry.link).is_some_and(|named| !named.kind.is_mark())
-            }
+            Kind::Hardlink => links_within(toc, entry),
             Kind::Opaque => is_dir(entry.path.as_bytes()),
             _ => true,
         }
@@ -56,10 +54,17 @@ pub(crate) fn is_self_contained(toc: &Toc) -> bool {
 
 /// Does the layer's own tree show, over `below`, what the layer means there?
 pub(crate) fn lies_well(toc: &Toc, below: &View) -> bool {
-    let is_alone = below.tocs().is_empty();
+    // Alone, missing parents are no question of what is below; missing files still are.
+    let is_alone = below.tocs().is_empty() && toc.iter().all(|entry| links_within(toc, entry));
     let places = Places::new(toc, below);
     (is_alone || is_self_contained(toc))
         && toc.iter().all(|entry| entry.kind != Kind::Whiteout || places.hides_something(entry))
+}
+
+/// Is the entry no hard link, or one to a file of its own layer?
+fn links_within(toc: &Toc, entry: &Entry) -> bool {
+    entry.kind != Kind::Hardlink
+        || toc.lookup_bytes(&entry.link).is_some_and(|named| !named.kind.is_mark())
 }
 
 /// The entries where they belong over `below`; none if they belong where they are.

@@ -173,7 +173,8 @@ fn any_layer() -> impl Strategy<Value = Arc<Toc>> {
             for directory in directories.drain(..) {
                 assembler.add(directory).unwrap();
             }
-            assembler.add(Entry::new(path, kind)).unwrap();
+            // A file cannot be opaque.
+            assert!(assembler.add(Entry::new(path, kind)).is_ok() || kind == Kind::Opaque);
         }
         let mut toc = Toc::from_entries(assembler.finish()).unwrap();
         // Opaque marks come with their directories.

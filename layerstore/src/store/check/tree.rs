@@ -156,7 +156,7 @@ impl Comparison<'_> {
         if entry.kind != Kind::Symlink && meta.mode() & 0o7777 != entry.mode {
             return Err(format!("has mode {:o}, not {:o}", meta.mode() & 0o7777, entry.mode));
         }
-        if meta.mtime() != entry.mtime {
+        if !is_time(meta.mtime(), entry.mtime) {
             return Err(format!("has the time {}, not {}", meta.mtime(), entry.mtime));
         }
         let owners = (meta.uid(), meta.gid());
@@ -167,6 +167,37 @@ impl Comparison<'_> {
     }
 }
 
+/// Is `found` what a file system keeps of `wanted`? Beyond 32 bits, some stop the clock.
+fn is_time(found: i64, wanted: i64) -> bool {
+    let stopped = |first: i64| {
+        found.unsigned_abs() >= first.unsigned_abs() && found.unsigned_abs() < wanted.unsigned_abs()
+    };
+    found == wanted
+        || (wanted > i64::from(i32::MAX) && found > 0 && stopped(i64::from(i32::MAX)))
+        || (wanted < i64::from(i32::MIN) && found < 0 && stopped(i64::from(i32::MIN)))
+}
+
 fn expect(is: bool, what: &str) -> Result<(), String> {
     if is { Ok(()) } else { Err(format!("is not {what}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_may_stop_where_file_systems_do() {
+        for (found, wanted, is) in [
+            (7, 7, true),
+            (7, 8, false),
+            (15_032_385_535, 99_999_999_999, true),
+            (i64::from(i32::MAX), 99_999_999_999, true),
+            (7, 99_999_999_999, false),
+            (i64::from(i32::MIN), -99_999_999_999, true),
+            (i64::from(i32::MAX), -99_999_999_999, false),
+            (99_999_999_999, 15_032_385_535, false),
+        ] {
+            assert_eq!(is_time(found, wanted), is, "{found} for {wanted}");
+        }
+    }
 }
