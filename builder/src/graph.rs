@@ -1,7 +1,9 @@
 //! Stages and what they need of each other: which ones matter for the target, and which images.
 //!
-//! *Invariant:* a stage only ever refers to earlier stages, so file order is a topological order and there
-//! are no cycles.
+//! *Invariant:* a stage that the target needs only ever refers to earlier stages, so file order is a
+//! topological order and there are no cycles.
+
+mod circle;
 
 use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
@@ -101,20 +103,29 @@ pub fn resolve(
     options: &BuildOptions,
     file: &Arc<SourceFile>,
 ) -> Result<Graph, BuildError> {
-    let (mut graph, problems) = lay_out(dockerfile, options);
+    let (mut graph, mut problems) = stages(dockerfile, options);
+    let aimed = graph.aim(options);
+    graph.check_references(Later::WhereFollowed, &mut problems);
     if !problems.is_empty() {
         return Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics: problems });
     }
-    graph.aim(options)?;
+    aimed?;
     Ok(graph)
 }
 
 /// Look up every stage's base, with all that is wrong in them: a stage whose base cannot be looked up
 /// stands on an image of which nothing is known. The target is the last stage.
 pub(crate) fn lay_out(dockerfile: &Dockerfile, options: &BuildOptions) -> (Graph, Vec<Diagnostic>) {
+    let (graph, mut problems) = stages(dockerfile, options);
+    graph.check_references(Later::Everywhere, &mut problems);
+    (graph, problems)
+}
+
+/// The same without what is wrong in references between stages.
+fn stages(dockerfile: &Dockerfile, options: &BuildOptions) -> (Graph, Vec<Diagnostic>) {
     let escape = dockerfile.directives.escape;
     let mut problems = Vec::new();
-    let global = global_scope(&dockerfile.global_args, escape, options, &mut problems);
+    let global = global_scope(dockerfile, options, &mut problems);
     let mut graph = Graph {
         stages: Vec::new(),
         target: 0,
@@ -137,7 +148,6 @@ pub(crate) fn lay_out(dockerfile: &Dockerfile, options: &BuildOptions) -> (Graph
     for index in 0..graph.stages.len() {
         graph.apply_stage_triggers(index);
     }
-    graph.check_references(&mut problems);
     graph.target = graph.stages.len().saturating_sub(1);
     (graph, problems)
 }
@@ -151,6 +161,9 @@ impl Graph {
 
     /// The stages that the target needs, in file order.
     pub fn needed(&self) -> Vec<usize> {
+        if self.stages.is_empty() {
+            return Vec::new();
+        }
         let mut needed = BTreeSet::from([self.target]);
         let mut todo = vec![self.target];
         while let Some(index) = todo.pop() {
@@ -202,7 +215,7 @@ impl Graph {
             let texts = facts.config.on_build.clone();
             self.prepend(index, &texts);
         }
-        self.check_references(&mut problems);
+        self.check_references(Later::WhereFollowed, &mut problems);
         if problems.is_empty() {
             return Ok(());
         }
@@ -257,14 +270,35 @@ impl Graph {
         self.references(index).filter_map(|(origin, _)| origin.ok()).collect()
     }
 
-    fn check_references(&self, problems: &mut Vec<Diagnostic>) {
-        for index in 0..self.stages.len() {
-            for (origin, span) in self.references(index) {
-                if let Err(bad) = origin {
-                    problems.push(self.bad_reference(bad, span));
-                }
+    /// Reports references that mean nothing, and those to later stages everywhere, or only
+    /// where following them is an error: in stages that the target needs, and in those that wait for
+    /// each other.
+    fn check_references(&self, later: Later, problems: &mut Vec<Diagnostic>) {
+        let found = (0..self.stages.len()).flat_map(|index| {
+            self.references(index)
+                .filter_map(move |(origin, span)| Some((index, origin.err()?, span)))
+        });
+        let found: Vec<_> = found.collect();
+        let mut counts = vec![true; self.stages.len()];
+        if later == Later::WhereFollowed && found.iter().any(|(_, bad, _)| bad.stage.is_some()) {
+            counts = self.circles();
+            self.needed().into_iter().for_each(|index| counts[index] = true);
+        }
+        for (index, bad, span) in found {
+            if counts[index] || bad.stage.is_none() {
+                problems.push(self.bad_reference(bad, span));
             }
         }
+    }
+
+    /// The stages whose files the instructions of a stage read, later ones among them.
+    fn reads_of(&self, index: usize) -> Vec<usize> {
+        let stage = |origin| match origin {
+            Ok(Origin::Stage(stage)) => Some(stage),
+            Ok(_) => None,
+            Err(BadReference { stage, .. }) => stage,
+        };
+        self.references(index).filter_map(|(origin, _)| stage(origin)).collect()
     }
 
     /// What is wrong with a reference, with the stage that it means or may have meant.
@@ -472,6 +506,15 @@ impl Graph {
             BuildError::Plan { message, help: Some(help) }
         })
     }
+}
+
+/// Where a reference to a later stage is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Later {
+    /// In every stage: somebody asked what is wrong with the file.
+    Everywhere,
+    /// Where a build would follow it.
+    WhereFollowed,
 }
 
 /// Why a `from` cannot be looked up.

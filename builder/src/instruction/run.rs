@@ -86,9 +86,9 @@ impl Run {
             }
             return RunScript::Shell(script);
         }
-        // The reference looks for `#!` before it strips tabs, so a tab before it makes a script.
-        if first.body.starts_with(b"#!") {
-            RunScript::File { name: first.name.clone(), content: first.content() }
+        let content = first.content();
+        if content.starts_with(b"#!") {
+            RunScript::File { name: first.name.clone(), content }
         } else {
             RunScript::Shell(first.content_text())
         }

@@ -207,7 +207,10 @@ fn run_scripts() {
         script("RUN --mount=type=cache,target=/c <<'EOF'\n#!/bin/x\na\nEOF"),
         RunScript::File { name: "EOF".into(), content: b"#!/bin/x\na\n".to_vec() }
     );
-    assert_eq!(script("RUN <<-EOF\n\t#!/bin/x\n\tEOF"), shell("#!/bin/x\n"));
+    assert_eq!(
+        script("RUN <<-EOF\n\t#!/bin/x\n\tEOF"),
+        RunScript::File { name: "EOF".into(), content: b"#!/bin/x\n".to_vec() }
+    );
     assert_eq!(script("RUN [\"<<EOF\"]"), RunScript::Exec(strings(&["<<EOF"])));
 }
 

@@ -9,6 +9,9 @@ use lapstrake_layerstore::oci;
 /// The shell of shell-form instructions when no SHELL says otherwise.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
+/// Arguments that tell the builder something, and no step: they are in the history alone.
+const NOT_IN_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
 pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Problem> {
     let mut shown = String::from("ARG");
     for arg in args {
@@ -24,7 +27,7 @@ pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Pro
                 value
             }
         };
-        if let Some(value) = &value {
+        if let Some(value) = value.as_ref().filter(|_| !NOT_IN_ENV.contains(&&*arg.name)) {
             planner.set(&arg.name, value)?;
         }
         shown.push(' ');
@@ -145,10 +148,16 @@ pub(super) fn workdir(
     path: &str,
 ) -> Result<(), Problem> {
     let path = planner.expand(path)?;
-    // An absolute path is kept as it is written; a relative one is cleaned by being joined.
-    let dir = if path.starts_with('/') { path } else { absolute(planner.workdir(), &path) };
+    // An absolute path is kept as it is written, and so is the present one when none is given; a
+    // relative one is cleaned by being joined.
+    let dir = match path.as_str() {
+        "" => planner.workdir().to_owned(),
+        _ if path.starts_with('/') => path,
+        _ => absolute(planner.workdir(), &path),
+    };
     planner.state.config.working_dir.clone_from(&dir);
-    let makes_layer = absolute("/", &dir) != "/";
+    // Other ways to write the root make a layer, an empty one.
+    let makes_layer = dir != "/";
     planner.history(format!("WORKDIR {dir}"), makes_layer);
     if makes_layer {
         planner.steps.push(Step {

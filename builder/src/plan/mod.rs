@@ -13,7 +13,7 @@ mod run;
 mod stage;
 mod target;
 
-pub use arguments::{global_scope, platform_arguments};
+pub use arguments::global_scope;
 pub use describe::{Described, describe};
 pub use outline::{
     Base, BuildPlan, Cache, CacheState, Dependency, Device, Files, Heredoc, ImagePlace, ImageUse,

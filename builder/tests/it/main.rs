@@ -8,4 +8,5 @@ mod language;
 mod hostile;
 mod plan;
 mod real_files;
+mod semantics;
 mod support;
