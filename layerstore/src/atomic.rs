@@ -27,6 +27,7 @@ pub struct Staging {
     /// Holds the lock that says the owner lives.
     _lock: File,
     next: AtomicU64,
+    is_left: bool,
 }
 
 /// How often a directory is tried again that a sweeper took between its making and its locking.
@@ -47,7 +48,7 @@ impl Staging {
             let locked = flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok();
             if locked && is_still(&lock, directory.path()) {
                 let path = directory.keep();
-                return Ok(Staging { path, _lock: lock, next: AtomicU64::new(0) });
+                return Ok(Staging { path, _lock: lock, next: AtomicU64::new(0), is_left: false });
             }
         }
         let source = io::Error::from(io::ErrorKind::WouldBlock);
@@ -93,10 +94,19 @@ impl Staging {
     }
 }
 
+impl Staging {
+    /// Ends the ownership and removes nothing: what is in it is for the next [`sweep`].
+    pub fn leave(mut self) {
+        self.is_left = true;
+    }
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Nobody is told: what stays is swept later.
-        remove_tree(&self.path).unwrap_or_default();
+        if !self.is_left {
+            // Nobody is told: what stays is swept later.
+            remove_tree(&self.path).unwrap_or_default();
+        }
     }
 }
 
@@ -113,6 +123,11 @@ pub(crate) fn publish(from: &Path, to: &Path) -> Result<(), StoreError> {
 
 /// Removes the directories under `work` whose owners are gone; says how many.
 pub fn sweep(work: &Path) -> Result<usize, StoreError> {
+    sweep_while(work, &|| true)
+}
+
+/// As [`sweep`], and stops soon after `go_on` says no.
+pub(crate) fn sweep_while(work: &Path, go_on: &dyn Fn() -> bool) -> Result<usize, StoreError> {
     let mut swept = 0;
     let entries = match fs::read_dir(work) {
         Ok(entries) => entries,
@@ -125,11 +140,40 @@ pub fn sweep(work: &Path) -> Result<usize, StoreError> {
         if flock(directory.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
             && is_still(&directory, &path)
         {
-            remove_tree(&path).map_err(StoreError::io("remove", &path))?;
+            if !remove_while(&path, go_on).map_err(StoreError::io("remove", &path))? {
+                break;
+            }
             swept += 1;
         }
     }
     Ok(swept)
+}
+
+/// Removes a tree of ours, entry by entry, while `go_on` says so; says whether it is gone.
+fn remove_while(directory: &Path, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(directory)?;
+            fs::read_dir(directory)?
+        }
+        other => other?,
+    };
+    for entry in entries {
+        if !go_on() {
+            return Ok(false);
+        }
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            if !remove_while(&entry.path(), go_on)? {
+                return Ok(false);
+            }
+        } else if fs::remove_file(entry.path()).is_err() {
+            remove_tree(directory)?;
+            return Ok(true);
+        }
+    }
+    remove_tree(directory)?;
+    Ok(true)
 }
 
 /// Removes a tree of ours even where its directories deny writing to their owner.

@@ -256,6 +256,11 @@ impl StoreError {
         }
     }
 
+    /// Whether a file or directory was not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// For `map_err`: the operation `action` on `path` went wrong.
     pub fn io<E: Into<io::Error>>(
         action: &'static str,

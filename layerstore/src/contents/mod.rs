@@ -10,6 +10,11 @@
 //! ```
 //! Numbers are little-endian. A content above 4 MiB has a pack of its own and starts at offset 0,
 //! so that it can be reflinked. *Invariant:* packs never change after their rename into place.
+//!
+//! Packs go when nothing needs them, and those of which little is needed are written anew, while
+//! other processes work. So whoever is told that a content is here gets a promise: its pack is made
+//! young, as a prune sees it, for as long as the lease lives under which this was asked. Whoever
+//! reads what a held layer needs looks again if the pack has gone meanwhile: it is in another one.
 
 mod pack;
 #[cfg(test)]
@@ -30,7 +35,10 @@ use std::{
 pub use pack::{PACK_VERSION, PackId, PackRecord};
 pub use writer::ContentWriter;
 
-use crate::{ContentHash, StoreError, atomic::Staging};
+use crate::{
+    ContentHash, StoreError,
+    atomic::{Staging, publish},
+};
 
 /// Packs kept open for reading at once: far below the usual limit of 1024 descriptors.
 const OPEN_PACKS: usize = 128;
@@ -57,6 +65,8 @@ struct Place {
 struct Index {
     places: HashMap<ContentHash, Place, BuildHasherDefault<PrefixHasher>>,
     packs: HashSet<PackId>,
+    /// The packs that were made young since the last lease began.
+    promised: HashSet<PackId>,
     /// The directory's time when it was last listed; a newer one means another process published.
     listed: Option<SystemTime>,
 }
@@ -79,6 +89,13 @@ impl Hasher for PrefixHasher {
     }
 }
 
+/// A pack that is complete and has no name yet.
+#[derive(Debug)]
+pub(crate) struct PackCopy {
+    pub(crate) path: PathBuf,
+    pub(crate) id: PackId,
+}
+
 /// Where a content lies.
 #[derive(Debug, Clone)]
 pub struct Located {
@@ -98,14 +115,26 @@ impl Contents {
         Ok(Contents { directory, staging, index: RwLock::default(), open: Mutex::default() })
     }
 
-    /// Is this content here?
+    /// Is this content here? If so, it stays while a lease lives that was taken before.
     pub fn has(&self, hash: &ContentHash) -> bool {
-        self.place(hash).is_ok_and(|place| place.is_some())
+        self.promise(hash).is_ok_and(|length| length.is_some())
     }
 
     /// Length of the content, if it is here.
     pub fn length(&self, hash: &ContentHash) -> Result<Option<u64>, StoreError> {
         Ok(self.place(hash)?.map(|place| place.length))
+    }
+
+    /// Length of the content, if it is here; then it stays while a lease lives that was taken
+    /// before.
+    pub(crate) fn promise(&self, hash: &ContentHash) -> Result<Option<u64>, StoreError> {
+        while let Some(place) = self.place(hash)? {
+            if self.make_young(place.pack)? {
+                return Ok(Some(place.length));
+            }
+            self.forget();
+        }
+        Ok(None)
     }
 
     /// The content's bytes; not hashed again.
@@ -116,9 +145,44 @@ impl Contents {
 
     /// Where the content lies, if it is here.
     pub fn locate(&self, hash: &ContentHash) -> Result<Option<Located>, StoreError> {
-        let Some(place) = self.place(hash)? else { return Ok(None) };
-        let file = self.pack_file(place.pack)?;
-        Ok(Some(Located { file, offset: place.offset, length: place.length }))
+        while let Some(place) = self.place(hash)? {
+            match self.pack_file(place.pack) {
+                Ok(file) => {
+                    let Place { offset, length, .. } = place;
+                    return Ok(Some(Located { file, offset, length }));
+                }
+                // Another process wrote the pack anew: what is needed of it is in another one.
+                Err(error) if error.is_not_found() => self.forget(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// No pack that is here now goes while a lease lives that was taken before.
+    pub(crate) fn promise_packs(&self) -> Result<(), StoreError> {
+        for (id, _) in self.list_packs()? {
+            self.make_young(id)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the pack young, once for each lease; false if it is gone.
+    fn make_young(&self, id: PackId) -> Result<bool, StoreError> {
+        if self.read_index().promised.contains(&id) {
+            return Ok(true);
+        }
+        let root = self.directory.parent().unwrap_or(&self.directory);
+        if !crate::store::make_young(root, &self.pack_path(id))? {
+            return Ok(false);
+        }
+        self.index.write().unwrap_or_else(PoisonError::into_inner).promised.insert(id);
+        Ok(true)
+    }
+
+    /// Nothing is known any more: the next question reads the packs' indexes again.
+    pub(crate) fn forget(&self) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
     }
 
     /// A writer with a pack of its own; one for each thread.
@@ -130,9 +194,12 @@ impl Contents {
         ContentWriter::new(Arc::clone(self))
     }
 
-    /// Is this content here, as far as is known without asking the file system?
+    /// Is this content here, as far as is known without reading other packs' indexes? If so, it
+    /// stays while a lease lives that was taken before.
     pub(crate) fn is_known(&self, hash: &ContentHash) -> bool {
-        self.read_index().places.contains_key(hash)
+        let place = self.read_index().places.get(hash).copied();
+        // One whose pack is gone or cannot be touched is kept once more.
+        place.is_some_and(|place| self.make_young(place.pack).unwrap_or(false))
     }
 
     fn place(&self, hash: &ContentHash) -> Result<Option<Place>, StoreError> {
@@ -168,8 +235,10 @@ impl Contents {
                 match pack::read_index(&path) {
                     Ok(records) => index.add(id, &records),
                     // Pruned by another process between listing and reading.
-                    Err(StoreError::Io { source, .. })
-                        if source.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) if error.is_not_found() => {}
+                    // As if it were not there: what is needed of it is missed by whoever needs it,
+                    // and fsck says why.
+                    Err(StoreError::Damaged { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -181,9 +250,10 @@ impl Contents {
         Ok(())
     }
 
-    /// Forgets the packs that other processes pruned. A lease does this when it begins: from then on
-    /// no pack goes.
+    /// Forgets the packs that other processes pruned, and what was promised to leases of before. A
+    /// lease does this when it begins.
     pub(crate) fn revalidate(&self) -> Result<(), StoreError> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).promised.clear();
         self.refresh()
     }
 
@@ -214,8 +284,7 @@ impl Contents {
     /// Removes a pack and forgets what it held.
     pub fn remove_pack(&self, id: PackId) -> Result<(), StoreError> {
         let path = self.pack_path(id);
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        *index = Index::default();
+        self.forget();
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -223,6 +292,35 @@ impl Contents {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Copies the contents of a pack that `keep` says into a pack aside, in the order in which they
+    /// lie; its path and id, none if there is nothing to keep. It is to be given its name by
+    /// [`publish_copy`](Self::publish_copy).
+    pub(crate) fn copy_of(
+        &self,
+        id: PackId,
+        keep: &dyn Fn(&ContentHash) -> bool,
+    ) -> Result<Option<PackCopy>, StoreError> {
+        let mut records = self.pack_records(id)?;
+        records.retain(|record| keep(&record.hash));
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let (path, file) = self.staging.new_file()?;
+        let from = self.pack_path(id);
+        let id = pack::copy(&from, records, &path, file)?;
+        Ok(Some(PackCopy { path, id }))
+    }
+
+    /// Length of a pack's file; 0 if it is not there.
+    pub(crate) fn pack_size(&self, id: PackId) -> u64 {
+        fs::metadata(self.pack_path(id)).map_or(0, |meta| meta.len())
+    }
+
+    /// Gives a copy its name.
+    pub(crate) fn publish_copy(&self, copy: &PackCopy) -> Result<(), StoreError> {
+        publish(&copy.path, &self.pack_path(copy.id))
     }
 
     fn pack_path(&self, id: PackId) -> PathBuf {

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fmt,
     fs::File,
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -15,6 +15,8 @@ use crate::{ContentHash, StoreError};
 pub const PACK_VERSION: u8 = 1;
 const MAGIC: &[u8; 7] = b"LAPPACK";
 const RECORD_BYTES: usize = 48;
+/// Bytes moved at once from pack to pack.
+const COPY_BYTES: usize = 1 << 18;
 const FOOTER_BYTES: usize = 8 + 8 + 32 + 8;
 
 /// The name of a pack: sixteen hexadecimal characters.
@@ -135,6 +137,34 @@ fn records_of(file: &File, path: &Path) -> Result<Vec<PackRecord>, StoreError> {
     } else {
         Err(damaged("a content is outside of it"))
     }
+}
+
+/// Writes a pack with these contents of another one, in the order in which they lie there.
+pub(super) fn copy(
+    from: &Path,
+    mut records: Vec<PackRecord>,
+    to: &Path,
+    file: File,
+) -> Result<PackId, StoreError> {
+    let source = File::open(from).map_err(StoreError::io("open", from))?;
+    records.sort_by_key(|record| record.offset);
+    let mut out = BufWriter::with_capacity(COPY_BYTES, file);
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut length = 0;
+    for record in &mut records {
+        let (mut at, end) = (record.offset, record.offset + record.length);
+        while at < end {
+            let want = (end - at).min(buffer.len() as u64) as usize;
+            source.read_exact_at(&mut buffer[..want], at).map_err(StoreError::io("read", from))?;
+            out.write_all(&buffer[..want]).map_err(StoreError::io("write", to))?;
+            at += want as u64;
+        }
+        record.offset = length;
+        length += record.length;
+    }
+    let id = close(&mut out, length, &mut records).map_err(StoreError::io("write", to))?;
+    out.flush().map_err(StoreError::io("write", to))?;
+    Ok(id)
 }
 
 pub(super) fn verify(path: &Path) -> Result<Vec<ContentHash>, StoreError> {

@@ -84,7 +84,10 @@ impl Layers {
             return Ok(());
         }
         if layer.origin() == Origin::Packs {
-            return Err(missing(wanted[0]));
+            // Another process may have written their pack anew since the packs were looked at.
+            let content = |entry: &Entry| entry.content.map(|hash| self.contents.has(&hash));
+            let lost = wanted.into_iter().find(|entry| content(entry) != Some(true));
+            return lost.map_or(Ok(()), |entry| Err(missing(entry)));
         }
         let changed = |entry: &Entry| StoreError::ContentChanged {
             layer: layer.short().clone(),

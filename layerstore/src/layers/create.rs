@@ -35,7 +35,7 @@ impl Layers {
         }
         for entry in toc.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0) {
             let known = match &entry.content {
-                Some(content) => self.contents.length(content)? == Some(entry.size),
+                Some(content) => self.contents.promise(content)? == Some(entry.size),
                 None => false,
             };
             if !known {

@@ -7,7 +7,7 @@
 //! Both have the cache's header and checksum, and are as little needed: see [`super::cache`]. Of the
 //! reports the newest [`BUILDS_KEPT`] stay.
 
-use std::{fmt, fs, str::FromStr, time::SystemTime};
+use std::{fmt, fs, path::Path, str::FromStr, time::SystemTime};
 
 use super::{
     Store,
@@ -83,6 +83,12 @@ impl Store {
     pub fn build_newest(&self, slot: &str) -> Option<BuildId> {
         let id: String = read_checked(&self.cache_dir("slots").join(hashed_name(slot)))?;
         id.parse().ok()
+    }
+
+    /// Whether a slot's file names a build that is still remembered.
+    pub(super) fn leads_to_build(&self, slot: &Path) -> bool {
+        let id = read_checked(slot).and_then(|id: String| id.parse::<BuildId>().ok());
+        id.is_some_and(|id| self.cache_dir("builds").join(id.as_str()).exists())
     }
 
     /// The report of a build.

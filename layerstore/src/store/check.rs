@@ -6,7 +6,9 @@
 //! those, and a prune removes them). Repairing removes exactly what cannot be used, and what cannot
 //! be used without it; nothing else is touched.
 //!
-//! A lease is held meanwhile, so that nobody prunes what is being looked at.
+//! Others may work meanwhile. A lease is held and packs are made young, so that nobody prunes what
+//! is being looked at; and what something names that came after the parts below it were looked at is
+//! looked at again before it is called damaged.
 
 mod layer;
 mod names;
@@ -179,12 +181,17 @@ struct Sound {
     /// Contents with their lengths.
     contents: HashMap<ContentHash, u64>,
     layers: HashSet<ShortId>,
+    /// What was looked at and is not sound.
+    bad_blobs: HashSet<Digest>,
+    bad_contents: HashSet<ContentHash>,
+    bad_layers: HashSet<ShortId>,
 }
 
 impl Store {
     /// Checks the store, and repairs it if the options say so.
     pub fn fsck(&self, options: FsckOptions) -> Result<FsckReport, StoreError> {
         let lease = self.lease()?;
+        self.contents().promise_packs()?;
         let mut check =
             Check { store: self, options, sound: Sound::default(), report: FsckReport::default() };
         check.blobs()?;

@@ -1,13 +1,18 @@
 //! Garbage: what nothing reaches is moved aside under the lock, and deleted without it.
 //!
 //! Roots are tags, live leases, and cache records. A record that the options drop is no root. What
-//! was made or touched since the oldest live lease began is not garbage, whatever reaches it; packs
-//! are left alone while any lease lives, since a build may just be finding its contents in them.
+//! was made or touched since the oldest live lease began is not garbage, whatever reaches it: a
+//! build that finds a content in a pack makes the pack young.
 //!
 //! The order is such that a kill between any two steps leaves only more garbage: records, index
 //! entries, layers, blobs, then (with a second look) packs.
+//!
+//! Nobody waits for a deletion that did not ask for one: [`Store::keep_within`] and
+//! [`Store::discard`] move aside, and [`Store::sweep`] deletes, in the background of a later
+//! command.
 
 mod mark;
+mod packs;
 mod weigh;
 
 use std::{
@@ -17,10 +22,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Store, WorkArea, cache, lease, lock, mounts, usage};
+use super::{ImageRecord, Store, WorkArea, cache, lock, mounts, usage, weights::Weights};
 use crate::{Digest, ShortId, StoreError, atomic, contents::PackId};
 use mark::Live;
 pub(super) use mark::{blobs_of, compressed_forms, contents_of};
+use weigh::Measured;
+
+/// What is remembered besides results of steps: reports of builds, the newest build of each
+/// Dockerfile, and memos (hashes of files, lists of files of steps).
+const NOTES: [&str; 3] = ["builds", "slots", "memos"];
+/// Of each kind of note so many stay, the newest: a list of files is some megabytes where a context
+/// has 50,000.
+const NOTES_KEPT: usize = 500;
+/// And none that was not written for so long: what is still used costs one hashing anew.
+const NOTES_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// An eviction goes on until this part of the cap is free again, so that not every build evicts.
+const HEADROOM: u64 = 10;
 
 /// What to remove besides what nothing reaches.
 #[derive(Debug, Clone, Default)]
@@ -43,13 +60,15 @@ pub struct PruneReport {
     pub blobs: Vec<Digest>,
     /// Packs.
     pub packs: Vec<PackId>,
+    /// Packs of which much was not needed: they were written anew without that.
+    pub packs_rewritten: usize,
     /// Cache records.
     pub cache_records: usize,
     /// Cache mounts, by their ids.
     pub mounts: Vec<String>,
     /// Work in progress of processes that are gone.
     pub work_areas: usize,
-    /// Disk space that is free now.
+    /// Disk space that is free now; 0 where things were only moved aside.
     pub bytes: u64,
     /// Leases that were live, and kept things.
     pub live_leases: usize,
@@ -64,13 +83,71 @@ impl Store {
         let mut report =
             PruneReport { work_areas: atomic::sweep(&work)?, ..PruneReport::default() };
         report.bytes = before.saturating_sub(usage::disk_bytes(&work)?);
+        let measured = match options.keep_storage {
+            Some(_) => Some(Measured::of(self, Weights::of(self)?)?),
+            None => None,
+        };
         let aside = self.work_dir()?;
-        let mut removal = Removal { store: self, aside: &aside, report: &mut report };
-        removal.unreachable(options)?;
-        removal.packs()?;
-        report.bytes += usage::disk_bytes(aside.path())?;
+        let copied = self.move_garbage(options, measured, &aside, &mut report)?;
+        report.bytes += usage::disk_bytes(aside.path())?.saturating_sub(copied);
         atomic::remove_tree(aside.path()).map_err(StoreError::io("remove", aside.path()))?;
         Ok(report)
+    }
+
+    /// Where the store is larger than `cap`, moves garbage and then the least recently used of the
+    /// cache aside until it is a tenth smaller; deletes nothing ([`Store::sweep`] does). Returns at
+    /// once where the store is small enough.
+    ///
+    /// The cap does not count what is in progress, nor can it free what tags, leases and mounts in
+    /// use need.
+    pub fn keep_within(&self, cap: u64) -> Result<PruneReport, StoreError> {
+        let mut report = PruneReport::default();
+        let weights = Weights::of(self)?;
+        if weights.total <= cap {
+            return Ok(report);
+        }
+        let keep_storage = Some(cap - cap / HEADROOM);
+        let options = PruneOptions { keep_storage, ..PruneOptions::default() };
+        let measured = Some(Measured::of(self, weights)?);
+        let aside = self.work_dir()?;
+        self.move_garbage(&options, measured, &aside, &mut report)?;
+        aside.leave();
+        Ok(report)
+    }
+
+    /// Moves aside what these images, which have no name any more, were made of, unless something
+    /// else needs it; deletes nothing ([`Store::sweep`] does).
+    pub fn discard(&self, images: &[ImageRecord]) -> Result<(), StoreError> {
+        let mut report = PruneReport::default();
+        let aside = self.work_dir()?;
+        let mut removal = Removal { store: self, aside: &aside, report: &mut report };
+        {
+            let _lock = lock::exclusive(self.root())?;
+            let mut live = Live::mark(self)?;
+            live.restrict(self, images)?;
+            removal.unreached(&live)?;
+        }
+        aside.leave();
+        Ok(())
+    }
+
+    /// Deletes what was moved aside, and what dead processes left, while `go_on` says so; says how
+    /// many areas are gone. Anybody may do this at any time.
+    pub fn sweep(&self, go_on: &dyn Fn() -> bool) -> Result<usize, StoreError> {
+        atomic::sweep_while(&self.work(), go_on)
+    }
+
+    /// Returns the bytes of packs that were written anew.
+    fn move_garbage(
+        &self,
+        options: &PruneOptions,
+        measured: Option<Measured>,
+        aside: &WorkArea,
+        report: &mut PruneReport,
+    ) -> Result<u64, StoreError> {
+        let mut removal = Removal { store: self, aside, report };
+        removal.unreachable(options, measured)?;
+        removal.packs(options)
     }
 }
 
@@ -83,19 +160,32 @@ struct Removal<'a> {
 
 impl Removal<'_> {
     /// Everything but packs, under one exclusive lock.
-    fn unreachable(&mut self, options: &PruneOptions) -> Result<(), StoreError> {
+    fn unreachable(
+        &mut self,
+        options: &PruneOptions,
+        measured: Option<Measured>,
+    ) -> Result<(), StoreError> {
         let store = self.store;
         let _lock = lock::exclusive(store.root())?;
         let mut live = Live::mark(store)?;
         self.report.live_leases = live.leases;
-        let dropped = weigh::choose(store, &live, options)?;
+        let dropped = weigh::choose(store, &live, options, measured)?;
         for path in &dropped.records {
             self.move_aside(path)?;
             self.report.cache_records += 1;
         }
         live.forget_records(&dropped.records);
         self.mounts(&dropped.mounts)?;
+        for path in &dropped.notes {
+            self.move_aside(path)?;
+        }
         self.notes(options)?;
+        self.unreached(&live)
+    }
+
+    /// The old layers and blobs that no root reaches. Needs the exclusive lock.
+    fn unreached(&mut self, live: &Live) -> Result<(), StoreError> {
+        let store = self.store;
         let live_layers = live.layers();
         let gone = live.old_layers.iter().filter(|layer| !live_layers.contains(*layer)).cloned();
         let gone: BTreeSet<ShortId> = gone.collect();
@@ -121,15 +211,27 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Reports of builds and memos go with the whole cache, or by their age.
+    /// Reports of builds and memos go with the whole cache, or by their age, or because there are
+    /// too many of them; so does a slot whose build is forgotten.
     fn notes(&mut self, options: &PruneOptions) -> Result<(), StoreError> {
-        for part in ["builds", "slots", "memos"] {
+        let too_old = SystemTime::now().checked_sub(NOTES_AGE);
+        for part in NOTES {
+            let mut kept = Vec::new();
             for path in list(&self.store.cache_dir(part))? {
                 let asked = options.all || options.until.is_some();
-                let old = asked && is_unused_since(&path, options.until);
-                if old || !cache::is_whole(&path) {
+                let asked = asked && is_unused_since(&path, options.until);
+                let written = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+                let stays = !asked && written > too_old && cache::is_whole(&path);
+                if stays && (part != "slots" || self.store.leads_to_build(&path)) {
+                    kept.push((written, path));
+                } else {
                     self.move_aside(&path)?;
                 }
+            }
+            kept.sort();
+            let many = kept.len().saturating_sub(NOTES_KEPT);
+            for (_, path) in &kept[..many] {
+                self.move_aside(path)?;
             }
         }
         Ok(())
@@ -147,31 +249,6 @@ impl Removal<'_> {
             if !leads {
                 self.move_aside(&path)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Packs without a content that some layer needs. Tables of contents are read without the lock;
-    /// if anything was made meanwhile, the packs stay for the next time.
-    fn packs(&mut self) -> Result<(), StoreError> {
-        let store = self.store;
-        let packs = store.contents().list_packs()?;
-        if packs.is_empty() || self.report.live_leases > 0 {
-            return Ok(());
-        }
-        let layers = store.layers().list()?;
-        let dead = mark::dead_packs(store, &layers, &packs)?;
-        if dead.is_empty() {
-            return Ok(());
-        }
-        let _lock = lock::exclusive(store.root())?;
-        if !lease::live(store.root())?.is_empty() || store.layers().list()? != layers {
-            return Ok(());
-        }
-        for (id, path) in dead {
-            self.report.bytes += usage::disk_bytes(&path)?;
-            store.contents().remove_pack(id)?;
-            self.report.packs.push(id);
         }
         Ok(())
     }

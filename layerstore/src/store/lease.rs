@@ -7,7 +7,7 @@
 //! ```
 //! The owner holds an flock on the file; a file without a lock is of a dead process and is swept.
 //! While a lease lives, nothing that it names is deleted, nor anything that was made or touched
-//! since it began, nor any pack. Files are made, and lines are added, under the store's shared lock.
+//! since it began. Files are made, and lines are added, under the store's shared lock.
 
 use std::{
     collections::HashSet,
@@ -73,7 +73,7 @@ impl Store {
         let began =
             file.metadata().map(|meta| modified(&meta)).map_err(StoreError::io("stat", &path))?;
         writeln!(file, "{HEADER}{began}").map_err(StoreError::io("write", &path))?;
-        // No pack goes from now on; those that went before must not be believed in.
+        // Packs that went before must not be believed in; those that are used from now on stay.
         self.contents().revalidate()?;
         let state = Mutex::new(State { file, held: HashSet::new() });
         Ok(Lease { root: self.root().to_owned(), path, blobs: self.blobs().clone(), state })

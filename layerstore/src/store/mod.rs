@@ -49,6 +49,7 @@ mod lock;
 mod mounts;
 mod tag;
 pub mod usage;
+mod weights;
 
 use std::{
     fs::File,

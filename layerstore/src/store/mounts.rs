@@ -166,6 +166,11 @@ pub(super) fn directories(store: &Store) -> Result<Vec<MountDirectory>, StoreErr
     Ok(found)
 }
 
+/// The file whose time says when a mount was last used.
+pub(super) fn lock_of(mount: &Path) -> PathBuf {
+    mount.with_extension("lock")
+}
+
 /// Renames the directory to `aside` if nobody uses it; says whether it did.
 pub(super) fn take_away(directory: &Path, aside: &Path) -> Result<bool, StoreError> {
     let (Some(home), Some(number)) = (directory.parent(), directory.file_name()) else {

@@ -149,7 +149,8 @@ impl Store {
         for (id, path) in self.contents().list_packs()? {
             usage.count += 1;
             usage.bytes += seen.bytes(&path)?;
-            let records = self.contents().pack_records(id)?;
+            // What is damaged or gone has nothing that is needed.
+            let Ok(records) = self.contents().pack_records(id) else { continue };
             let unused = records.iter().filter(|record| !needed.contains(&record.hash));
             usage.unused += unused.map(|record| record.length).sum::<u64>();
         }

@@ -18,7 +18,7 @@ use lapstrake_layerstore::{
     },
 };
 
-use crate::support::{Fixture, assert_clean, fixture, name};
+use crate::support::{Fixture, assert_clean, fixture, name, open};
 
 /// Images `packs:1` (layers of ours) and `blob:1` (a layer that came), trees, cache, manifest.
 fn full() -> Fixture {
@@ -49,8 +49,9 @@ fn full() -> Fixture {
     f
 }
 
+/// As another process would, which knows nothing of the store yet.
 fn fsck(f: &Fixture, repair: bool, deep: bool) -> FsckReport {
-    f.store.fsck(FsckOptions { repair, deep }).expect("fsck")
+    open(f.store.root()).fsck(FsckOptions { repair, deep }).expect("fsck")
 }
 
 /// Files below a directory.
@@ -140,8 +141,9 @@ fn one_bad_content_takes_only_what_needs_it() {
         f.store.tags().expect("tags").into_iter().map(|tag| tag.0.familiar()).collect();
     assert_eq!(tags, ["blob:1"]);
     let sh = lapstrake_layerstore::ContentHash::of(&[7; 9000]);
-    assert!(f.store.contents().has(&sh), "the sound content of the same pack is still there");
-    assert!(!f.store.contents().has(&lapstrake_layerstore::ContentHash::of(b"hello")));
+    let store = open(f.store.root());
+    assert!(store.contents().has(&sh), "the sound content of the same pack is still there");
+    assert!(!store.contents().has(&lapstrake_layerstore::ContentHash::of(b"hello")));
     let layers = f.store.layers().list().expect("layers").len();
     assert_eq!(layers, 3, "only the layer with the bad content is gone");
 }

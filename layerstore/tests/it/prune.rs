@@ -69,13 +69,13 @@ fn a_lease_keeps_what_it_holds_and_what_is_made_under_it() {
         other.prune(&PruneOptions { all: true, ..PruneOptions::default() }).expect("pruned");
     assert_eq!(report.live_leases, 1);
     assert_eq!(report.layers, [forgotten.short().clone()]);
-    assert!(report.packs.is_empty(), "packs wait until nobody works");
+    assert_eq!(report.packs.len(), 1, "the forgotten one's; work goes on");
     f.store.tag(&name("app:1"), &image).expect("the image is whole");
     assert!(lease.hold(forgotten.short()).is_err());
     drop(lease);
     let report = other.prune(&PruneOptions::default()).expect("pruned");
     assert_eq!(report.layers, [old.short().clone()]);
-    assert_eq!(report.packs.len(), 2);
+    assert_eq!(report.packs.len(), 1);
     assert!(has(&other, &fresh));
 }
 
@@ -171,6 +171,142 @@ fn the_oldest_records_go_until_the_store_is_small_enough() {
     assert_eq!(prune(&f, &none_is_older), 0);
     let all_are_older = PruneOptions { until: Some(1 << 40), ..PruneOptions::default() };
     assert_eq!(prune(&f, &all_are_older), 2);
+}
+
+#[test]
+fn a_pack_of_which_little_is_needed_is_written_anew() {
+    let f = fixture();
+    let big = vec![7; 1 << 20];
+    let both = f.layer(&[("big", &big), ("small", b"needed")]);
+    let kept = f.layer(&[("small", b"needed")]);
+    f.image("both:1", &[both]);
+    f.image("kept:1", std::slice::from_ref(&kept));
+    assert_eq!(f.store.prune(&PruneOptions::default()).expect("pruned").packs_rewritten, 0);
+    // Another process that knows where the contents were.
+    let other = open(f.store.root());
+    let small = lapstrake_layerstore::ContentHash::of(b"needed");
+    assert!(other.contents().locate(&small).expect("readable").is_some());
+    let stale = open(f.store.root());
+    assert!(stale.contents().length(&small).expect("readable").is_some());
+    f.store.untag(&name("both:1")).expect("untagged");
+    let before = f.store.usage().expect("usage").total;
+    let report = f.store.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!((report.packs_rewritten, report.packs.len()), (1, 0));
+    let after = f.store.usage().expect("usage").total;
+    assert!(before - after > 1 << 20 && report.bytes > 1 << 20, "{before} {after} {report:?}");
+    for store in [&f.store, &other, &stale] {
+        let mut bytes = Vec::new();
+        let mut reader = store.contents().open(&small).expect("readable").expect("there");
+        std::io::Read::read_to_end(&mut reader, &mut bytes).expect("readable");
+        assert_eq!(bytes, b"needed");
+        assert!(!store.contents().has(&lapstrake_layerstore::ContentHash::of(&big)));
+    }
+}
+
+#[test]
+fn a_content_that_is_there_twice_is_kept_once() {
+    let f = fixture();
+    let made = f.layer(&[("a", &vec![1; 100_000])]);
+    f.image("app:1", std::slice::from_ref(&made));
+    // What a kill leaves between a new pack and the end of the old one.
+    let elsewhere = fixture();
+    elsewhere.layer(&[("a", &vec![1; 100_000]), ("b", &vec![2; 100_000])]);
+    let (id, path) = elsewhere.store.contents().list_packs().expect("packs")[0].clone();
+    fs::copy(path, f.store.root().join(format!("packs/{id}.pack"))).expect("room");
+    let report = f.store.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!(report.packs, [id]);
+    assert_eq!(count(&f.store.root().join("packs")), 1);
+}
+
+#[test]
+fn a_pack_in_which_a_build_found_something_stays() {
+    let f = fixture();
+    f.layer(&[("a", b"found")]);
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let builder = open(f.store.root());
+    let lease = builder.lease().expect("a lease");
+    assert!(builder.contents().has(&lapstrake_layerstore::ContentHash::of(b"found")));
+    let report = f.store.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!((report.layers.len(), report.packs.len()), (1, 0));
+    let mut writer = builder.contents().writer();
+    writer.put_bytes(b"found").expect("room");
+    writer.finish().expect("room");
+    assert_eq!(count(&f.store.root().join("packs")), 1, "it was not written again");
+    drop(lease);
+    assert_eq!(f.store.prune(&PruneOptions::default()).expect("pruned").packs.len(), 1);
+}
+
+#[test]
+fn a_cap_holds_while_others_work_and_nobody_waits_for_the_deletion() {
+    let f = fixture();
+    let cap = 4 << 20;
+    let mut last = None;
+    for number in 0..8_u8 {
+        let lease = f.store.lease().expect("a lease");
+        let made = f.layer(&[("data", &vec![number; 1 << 20])]);
+        f.store.cache_put(&key(number), &record(&made)).expect("room");
+        f.tree(&made);
+        f.store.keep_within(cap).expect("evicted");
+        last = Some(made);
+        drop(lease);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let stopped = f.store.sweep(&|| false).expect("swept");
+    assert_eq!(stopped, 0);
+    let moved = f.store.usage().expect("usage").work;
+    assert!(moved > 0, "it is aside and not deleted");
+    assert!(f.store.sweep(&|| true).expect("swept") > 0);
+    let usage = f.store.usage().expect("usage");
+    // The newest one came after the last look.
+    assert!(usage.total < cap + (3 << 20), "{}", usage.total);
+    assert!(has(&f.store, &last.expect("the newest")));
+    let report = f.store.keep_within(u64::MAX).expect("nothing to do");
+    assert_eq!(report, lapstrake_layerstore::store::gc::PruneReport::default());
+    // What has a name stays, whatever the cap.
+    let named = f.layer(&[("named", &vec![99; 1 << 20])]);
+    f.image("app:1", std::slice::from_ref(&named));
+    f.store.keep_within(1).expect("evicted");
+    assert!(has(&f.store, &named));
+    assert_eq!(f.store.layers().list().expect("layers").len(), 1);
+}
+
+#[test]
+fn what_an_image_alone_needed_goes_with_it() {
+    let f = fixture();
+    let base = f.layer(&[("base", b"1")]);
+    let cached = f.layer(&[("cached", b"2")]);
+    let own = f.layer(&[("own", b"3")]);
+    let nobody = f.layer(&[("nobody", b"4")]);
+    f.store.cache_put(&key(1), &record(&cached)).expect("room");
+    f.image("base:1", std::slice::from_ref(&base));
+    let image = f.image("app:1", &[base.clone(), cached.clone(), own.clone()]);
+    f.store.discard(std::slice::from_ref(&image)).expect("nothing, it has its name");
+    assert!(has(&f.store, &own));
+    f.store.untag(&name("app:1")).expect("untagged");
+    f.store.discard(std::slice::from_ref(&image)).expect("discarded");
+    let left = [&base, &cached, &own, &nobody].map(|layer| has(&f.store, layer));
+    assert_eq!(left, [true, true, false, true]);
+    assert!(!f.store.blobs().has(&image.config));
+}
+
+#[test]
+fn notes_of_builds_are_bounded() {
+    let f = fixture();
+    for number in 0..520 {
+        f.store.memo_put(&format!("memo {number}"), b"x").expect("room");
+    }
+    let lost = f.store.build_put("one", b"report").expect("room");
+    fs::remove_file(f.store.root().join("cache/builds").join(lost.as_str())).expect("there");
+    f.store.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!(count(&f.store.root().join("cache/memos")), 500);
+    assert_eq!(count(&f.store.root().join("cache/slots")), 0, "it led nowhere");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(91 * 24 * 3600);
+    for entry in fs::read_dir(f.store.root().join("cache/memos")).expect("readable") {
+        let file = fs::File::options().write(true).open(entry.expect("readable").path());
+        file.and_then(|file| file.set_modified(old)).expect("ours");
+    }
+    f.store.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!(count(&f.store.root().join("cache/memos")), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, sync::Arc};
 
 use rayon::prelude::*;
 
-use super::{Check, Fix, Object, Problem, Sound, in_words, tree};
+use super::{Check, Fix, Object, Problem, in_words, tree};
 use crate::{
     DiffId, LayerId, ShortId, StoreError,
     digest::Sha256,
@@ -32,9 +32,18 @@ impl Check<'_> {
             self.report.problems.extend(layer.problems);
             if layer.is_sound {
                 self.sound.layers.insert(layer.short);
+            } else {
+                self.sound.bad_layers.insert(layer.short);
             }
         }
         self.strays("layers", |name| name.parse::<ShortId>().is_ok())
+    }
+
+    /// Whether the layer is here and sound. One that came since layers were looked at is looked at
+    /// now.
+    pub(super) fn layer_is_sound(&self, short: &ShortId) -> bool {
+        self.sound.layers.contains(short)
+            || (!self.sound.bad_layers.contains(short) && self.layer(short).is_sound)
     }
 
     fn layer(&self, short: &ShortId) -> Checked {
@@ -65,13 +74,13 @@ impl Check<'_> {
         };
         match layer.origin() {
             Origin::Blob => {
-                from_blob(&layer, &self.sound)?;
-                from_packs(&layer, &self.sound)?;
+                self.has_blob(&layer)?;
+                self.has_contents(&layer)?;
             }
             Origin::Packs | Origin::Tree if toc.layer_id() != *layer.id() => {
                 return Err(format!("its table of contents is that of layer {}", toc.layer_id()));
             }
-            Origin::Packs => from_packs(&layer, &self.sound)?,
+            Origin::Packs => self.has_contents(&layer)?,
             Origin::Tree if !checked.has_tree => return Err("its tree is gone".into()),
             Origin::Tree => tree.clone()?,
         }
@@ -83,12 +92,39 @@ impl Check<'_> {
         if self.options.deep { self.diff_id(&layer) } else { Ok(()) }
     }
 
+    fn has_blob(&self, layer: &Layer) -> Result<(), String> {
+        let blob = layer.blob().ok_or("its meta.json names no blob")?;
+        if !self.blob_is_sound(&blob.digest, blob.size) {
+            return Err(format!("its blob {} is gone or damaged", blob.digest));
+        }
+        match layer.diff_id() {
+            Some(diff_id) if LayerId::foreign(&diff_id) != *layer.id() => {
+                Err(format!("its diffID {diff_id} is that of another layer"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_contents(&self, layer: &Layer) -> Result<(), String> {
+        let toc = layer.toc().map_err(|error| in_words(&error))?;
+        let is_packed =
+            |entry: &&Entry| layer.origin() == Origin::Packs || entry.tar_offset.is_none();
+        let files = toc.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0);
+        for entry in files.filter(is_packed) {
+            let sound = |content| self.content_is_sound(&content, entry.size);
+            if !entry.content.is_some_and(sound) {
+                return Err(format!("the content of `{}` is gone or damaged", entry.path));
+            }
+        }
+        Ok(())
+    }
+
     /// Records of compressed forms whose blobs are gone or damaged.
     fn compressed(&self, layer: &Layer, checked: &mut Checked) -> Result<(), String> {
         for (path, form) in gc::compressed_forms(layer).map_err(|error| in_words(&error))? {
             let what = match &form {
                 None => "it is not a descriptor".to_owned(),
-                Some(form) if self.sound.blobs.get(&form.digest) == Some(&form.size) => continue,
+                Some(form) if self.blob_is_sound(&form.digest, form.size) => continue,
                 Some(form) => format!("its blob {} is gone or damaged", form.digest),
             };
             checked.problems.push(compressed_problem(layer, path, what));
@@ -115,32 +151,6 @@ impl Check<'_> {
 fn compressed_problem(layer: &Layer, path: PathBuf, what: String) -> Problem {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Problem::damage(Object::Compressed(layer.short().clone(), name), what, Fix::Remove(path))
-}
-
-fn from_blob(layer: &Layer, sound: &Sound) -> Result<(), String> {
-    let blob = layer.blob().ok_or("its meta.json names no blob")?;
-    if sound.blobs.get(&blob.digest) != Some(&blob.size) {
-        return Err(format!("its blob {} is gone or damaged", blob.digest));
-    }
-    match layer.diff_id() {
-        Some(diff_id) if LayerId::foreign(&diff_id) != *layer.id() => {
-            Err(format!("its diffID {diff_id} is that of another layer"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn from_packs(layer: &Layer, sound: &Sound) -> Result<(), String> {
-    let toc = layer.toc().map_err(|error| in_words(&error))?;
-    let is_packed = |entry: &&Entry| layer.origin() == Origin::Packs || entry.tar_offset.is_none();
-    let files = toc.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0);
-    for entry in files.filter(is_packed) {
-        let length = entry.content.and_then(|content| sound.contents.get(&content));
-        if length != Some(&entry.size) {
-            return Err(format!("the content of `{}` is gone or damaged", entry.path));
-        }
-    }
-    Ok(())
 }
 
 /// Only a digest of what is written.

@@ -8,7 +8,7 @@ use super::{Check, Fix, Object, Problem, in_words};
 use crate::{
     DiffId, Reference, ShortId, StoreError,
     atomic::read_record,
-    store::{ImageRecord, cache, epoch_of, gc, lease},
+    store::{ImageRecord, cache, epoch_of, gc, lease, lock},
 };
 
 impl Check<'_> {
@@ -37,7 +37,7 @@ impl Check<'_> {
             return Some(Problem::damage(object(), what, Fix::Remove(path.to_owned())));
         }
         let manifest = image.manifest.as_ref()?;
-        if self.sound.blobs.get(&manifest.digest) == Some(&manifest.size) {
+        if self.blob_is_sound(&manifest.digest, manifest.size) {
             return None;
         }
         let what = format!("its manifest {} is gone or damaged", manifest.digest);
@@ -47,7 +47,8 @@ impl Check<'_> {
     }
 
     fn image(&self, image: &ImageRecord) -> Result<(), String> {
-        if !self.sound.blobs.contains_key(&image.config) {
+        let size = self.store.blobs().size(&image.config);
+        if !size.is_some_and(|size| self.blob_is_sound(&image.config, size)) {
             return Err(format!("its config {} is gone or damaged", image.config));
         }
         let config = self.store.image_config(image).map_err(|error| in_words(&error))?;
@@ -57,7 +58,7 @@ impl Check<'_> {
             return Err(format!("its config names {named} layers, and it has {has}"));
         }
         for (short, diff_id) in image.layers.iter().zip(&diff_ids) {
-            if !self.sound.layers.contains(short) {
+            if !self.layer_is_sound(short) {
                 return Err(format!("its layer {short} is gone or damaged"));
             }
             self.layer_is(short, diff_id)?;
@@ -81,9 +82,7 @@ impl Check<'_> {
             let what = match &file.record {
                 None => "it is damaged",
                 Some(record) => match &record.layer {
-                    Some(layer) if !self.sound.layers.contains(&layer.short()) => {
-                        "its layer is gone"
-                    }
+                    Some(layer) if !self.layer_is_sound(&layer.short()) => "its layer is gone",
                     _ => continue,
                 },
             };
@@ -109,7 +108,7 @@ impl Check<'_> {
             let short = short.and_then(|text| text.trim_end().parse::<ShortId>().ok());
             let diff_id = format!("sha256:{}", file_name(&path)).parse::<DiffId>().ok();
             let leads = match (&short, &diff_id) {
-                (Some(short), Some(diff_id)) if self.sound.layers.contains(short) => {
+                (Some(short), Some(diff_id)) if self.layer_is_sound(short) => {
                     self.layer_is(short, diff_id)
                 }
                 (Some(_), Some(_)) => Err("its layer is gone or damaged".into()),
@@ -123,6 +122,8 @@ impl Check<'_> {
     }
 
     pub(super) fn leases(&mut self) -> Result<(), StoreError> {
+        // A lease in the making has no first line yet; it is made under the shared lock.
+        let _lock = lock::exclusive(self.store.root())?;
         for path in lease::lease_paths(self.store.root())? {
             let object = Object::Lease(file_name(&path));
             if lease::is_dead(&path)? {

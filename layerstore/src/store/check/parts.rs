@@ -10,7 +10,7 @@ use std::{
 use rayon::prelude::*;
 
 use super::{Check, Fix, Object, Problem, in_words};
-use crate::{Digest, StoreError, contents::PackId, digest::HashingReader, store::gc};
+use crate::{ContentHash, Digest, StoreError, contents::PackId, digest::HashingReader, store::gc};
 
 /// Bytes hashed at once.
 const READ_BYTES: usize = 1 << 18;
@@ -34,6 +34,7 @@ impl Check<'_> {
             match wrong {
                 None => drop(self.sound.blobs.insert(digest, size)),
                 Some(what) => {
+                    self.sound.bad_blobs.insert(digest);
                     let fix = Fix::Remove(self.store.blobs().path(&digest));
                     self.found(Problem::damage(Object::Blob(digest), what, fix));
                 }
@@ -56,6 +57,8 @@ impl Check<'_> {
                 Ok(checked) => checked,
                 Err(_) if !path.exists() => continue,
                 Err(error) => {
+                    // What this process knew of the pack's contents must not be believed.
+                    contents.forget();
                     let what = in_words(&error);
                     self.found(Problem::damage(Object::Pack(id), what, Fix::Remove(path)));
                     continue;
@@ -66,6 +69,7 @@ impl Check<'_> {
             for record in records.iter().filter(|record| !damaged.contains(&record.hash)) {
                 self.sound.contents.insert(record.hash, record.length);
             }
+            self.sound.bad_contents.extend(&damaged);
             if !damaged.is_empty() {
                 let what =
                     format!("{} of its {} contents are damaged", damaged.len(), records.len());
@@ -75,6 +79,32 @@ impl Check<'_> {
         }
         let is_pack = |name: &str| name.strip_suffix(".pack").is_some_and(|hex| hex.len() == 16);
         self.strays("packs", is_pack)
+    }
+
+    /// Whether the blob is here and what its name says. One that came since blobs were looked at is
+    /// looked at now.
+    pub(super) fn blob_is_sound(&self, digest: &Digest, size: u64) -> bool {
+        if let Some(known) = self.sound.blobs.get(digest) {
+            return *known == size;
+        }
+        if self.sound.bad_blobs.contains(digest) {
+            return false;
+        }
+        hash_file(&self.store.blobs().path(digest)).is_ok_and(|found| found == (*digest, size))
+    }
+
+    /// As [`blob_is_sound`](Self::blob_is_sound), of a content.
+    pub(super) fn content_is_sound(&self, content: &ContentHash, length: u64) -> bool {
+        if let Some(known) = self.sound.contents.get(content) {
+            return *known == length;
+        }
+        if self.sound.bad_contents.contains(content) {
+            return false;
+        }
+        let Ok(Some(reader)) = self.store.contents().open(content) else { return false };
+        let mut hasher = blake3::Hasher::new();
+        let hashed = hasher.update_reader(reader).is_ok_and(|hasher| hasher.count() == length);
+        hashed && hasher.finalize().as_bytes() == content.as_bytes()
     }
 
     /// Whatever has a name that nothing of ours has.

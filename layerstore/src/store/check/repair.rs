@@ -1,11 +1,11 @@
 //! Repairing: what a check found is moved aside under the exclusive lock, then deleted.
 
-use std::{collections::HashSet, fs, io, path::Path, sync::Arc};
+use std::{collections::HashSet, fs, io, path::Path};
 
 use super::{Fix, FsckReport, Object};
 use crate::{
     ContentHash, StoreError, atomic,
-    contents::{ContentReader, Contents, Located, PackId},
+    contents::PackId,
     store::{Store, WorkArea, gc, lock},
 };
 
@@ -52,26 +52,12 @@ fn rewrite_pack(
     id: PackId,
     damaged: &HashSet<ContentHash>,
 ) -> Result<(), StoreError> {
-    let area = Arc::new(store.work_dir()?);
-    let fresh = Arc::new(Contents::open_store(area.path(), Arc::clone(&area))?);
-    let packs = store.contents().list_packs()?;
-    let Some((_, path)) = packs.into_iter().find(|(other, _)| *other == id) else {
-        return Ok(());
-    };
-    let file = Arc::new(fs::File::open(&path).map_err(StoreError::io("open", &path))?);
-    let mut writer = fresh.writer();
-    for record in store.contents().pack_records(id)? {
-        if !damaged.contains(&record.hash) {
-            let (offset, length) = (record.offset, record.length);
-            let located = Located { file: Arc::clone(&file), offset, length };
-            writer.put(&mut ContentReader::new(located))?;
-        }
-    }
-    writer.finish()?;
-    for (_, made) in fresh.list_packs()? {
-        let name = made.file_name().unwrap_or_default();
-        let place = path.with_file_name(name);
-        fs::rename(&made, &place).map_err(StoreError::io("publish", place))?;
+    match store.contents().copy_of(id, &|content| !damaged.contains(content)) {
+        Ok(Some(copy)) => store.contents().publish_copy(&copy)?,
+        Ok(None) => {}
+        // Somebody else removed it.
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error),
     }
     store.contents().remove_pack(id)
 }

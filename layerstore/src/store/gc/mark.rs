@@ -6,15 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rayon::prelude::*;
-
 use crate::{
     ContentHash, Digest, ShortId, StoreError,
-    contents::PackId,
     layers::{Layer, Origin},
     oci::Descriptor,
     store::{
-        Store,
+        ImageRecord, Store,
         cache::{self, RecordFile},
         lease::{self, Held},
     },
@@ -87,6 +84,28 @@ impl Live {
         self.records.retain(|record| !dropped.contains(&record.path));
     }
 
+    /// Looks only at what these images are made of.
+    pub(super) fn restrict(
+        &mut self,
+        store: &Store,
+        images: &[ImageRecord],
+    ) -> Result<(), StoreError> {
+        let layers: HashSet<&ShortId> = images.iter().flat_map(|image| &image.layers).collect();
+        let mut blobs: HashSet<Digest> = HashSet::new();
+        for image in images {
+            blobs.insert(image.config);
+            blobs.extend(image.manifest.as_ref().map(|manifest| manifest.digest));
+        }
+        for layer in &layers {
+            if let Some(layer) = store.layers().get(layer)? {
+                blobs.extend(blobs_of(&layer)?);
+            }
+        }
+        self.old_layers.retain(|layer| layers.contains(layer));
+        self.old_blobs.retain(|blob| blobs.contains(blob));
+        Ok(())
+    }
+
     /// Every live layer.
     pub(super) fn layers(&self) -> HashSet<ShortId> {
         let cached = self.records.iter().filter_map(layer_of);
@@ -114,7 +133,7 @@ pub(super) fn layer_of(file: &RecordFile) -> Option<ShortId> {
     Some(file.record.as_ref()?.layer?.short())
 }
 
-fn is_young(path: &Path, since: Option<i128>) -> bool {
+pub(super) fn is_young(path: &Path, since: Option<i128>) -> bool {
     let Some(since) = since else { return false };
     fs::symlink_metadata(path).is_ok_and(|meta| lease::modified(&meta) >= since)
 }
@@ -154,27 +173,4 @@ pub(in crate::store) fn contents_of(layer: &Layer) -> Result<HashSet<ContentHash
     };
     let files = layer.toc()?.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0);
     Ok(files.filter(is_packed).filter_map(|entry| entry.content).collect())
-}
-
-/// The packs that hold nothing that one of these layers needs.
-pub(super) fn dead_packs(
-    store: &Store,
-    layers: &[ShortId],
-    packs: &[(PackId, PathBuf)],
-) -> Result<Vec<(PackId, PathBuf)>, StoreError> {
-    let needed = |short: &ShortId| match store.layers().get(short)? {
-        Some(layer) => contents_of(&layer),
-        None => Ok(HashSet::new()),
-    };
-    let needed: Vec<HashSet<ContentHash>> =
-        layers.par_iter().map(needed).collect::<Result<_, StoreError>>()?;
-    let needed: HashSet<ContentHash> = needed.into_iter().flatten().collect();
-    let mut dead = Vec::new();
-    for (id, path) in packs {
-        let records = store.contents().pack_records(*id)?;
-        if !records.iter().any(|record| needed.contains(&record.hash)) {
-            dead.push((*id, path.clone()));
-        }
-    }
-    Ok(dead)
 }

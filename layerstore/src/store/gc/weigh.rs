@@ -4,19 +4,19 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::SystemTime,
 };
 
 use super::{
-    PruneOptions, is_unused_since,
+    NOTES, PruneOptions, is_unused_since, list,
     mark::{self, Live},
     time,
 };
 use crate::{
-    ShortId, StoreError,
+    ContentHash, ShortId, StoreError,
     contents::PackId,
-    store::{Store, mounts, usage},
+    store::{Store, mounts, usage, weights::Weights},
 };
 
 /// What goes.
@@ -26,40 +26,70 @@ pub(super) struct Dropped {
     pub records: Vec<PathBuf>,
     /// Directories of cache mounts, with their ids.
     pub mounts: Vec<(String, PathBuf)>,
+    /// Reports and memos.
+    pub notes: Vec<PathBuf>,
 }
 
-/// Decides; removes nothing.
+/// What is measured before the lock is taken, for [`choose`] with a cap.
+#[derive(Debug)]
+pub(super) struct Measured {
+    weights: Weights,
+    /// Which packs each layer draws from; a layer that came meanwhile is not here and weighs nothing.
+    packs_of: HashMap<ShortId, HashSet<PackId>>,
+}
+
+impl Measured {
+    /// Reads the indexes of packs and the tables of contents of layers.
+    pub(super) fn of(store: &Store, weights: Weights) -> Result<Measured, StoreError> {
+        let mut places: HashMap<ContentHash, PackId> = HashMap::new();
+        for id in weights.packs.keys() {
+            match store.contents().pack_records(*id) {
+                Ok(records) => places.extend(records.iter().map(|record| (record.hash, *id))),
+                Err(error) if error.is_not_found() => {}
+                Err(StoreError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut packs_of = HashMap::new();
+        for short in weights.layers.keys() {
+            let Some(layer) = store.layers().get(short)? else { continue };
+            let contents = mark::contents_of(&layer)?;
+            let packs = contents.iter().filter_map(|content| places.get(content).copied());
+            packs_of.insert(short.clone(), packs.collect());
+        }
+        Ok(Measured { weights, packs_of })
+    }
+}
+
+/// Decides; removes nothing. Without something measured, `keep_storage` is not looked at.
 pub(super) fn choose(
     store: &Store,
     live: &Live,
     options: &PruneOptions,
+    measured: Option<Measured>,
 ) -> Result<Dropped, StoreError> {
-    let mut dropped = Dropped { records: live.damaged.clone(), mounts: Vec::new() };
+    let mut dropped = Dropped { records: live.damaged.clone(), ..Dropped::default() };
     if options.all || options.until.is_some() {
         let old = |used: SystemTime| options.until.is_none_or(|until| used < time(until));
         let records = live.records.iter().filter(|file| old(file.used));
         dropped.records.extend(records.map(|file| file.path.clone()));
         for mount in mounts::directories(store)? {
-            if is_unused_since(&lock_of(&mount.path), options.until) {
+            if is_unused_since(&mounts::lock_of(&mount.path), options.until) {
                 dropped.mounts.push((mount.id, mount.path));
             }
         }
     }
-    if let Some(cap) = options.keep_storage {
-        Scale::new(store, live, &dropped)?.lighten(cap, &mut dropped);
+    if let (Some(cap), Some(measured)) = (options.keep_storage, measured) {
+        Scale::new(store, live, &dropped, measured)?.lighten(cap, &mut dropped);
     }
     Ok(dropped)
-}
-
-/// The file whose time says when a mount was last used.
-fn lock_of(mount: &Path) -> PathBuf {
-    mount.with_extension("lock")
 }
 
 /// Something that may go, least recently used first.
 enum Candidate {
     Record { path: PathBuf, layer: Option<ShortId>, size: u64 },
     Mount { id: String, path: PathBuf, size: u64 },
+    Note { path: PathBuf, size: u64 },
 }
 
 /// What the store weighs, and how much of it each candidate frees.
@@ -75,7 +105,12 @@ struct Scale {
 }
 
 impl Scale {
-    fn new(store: &Store, live: &Live, dropped: &Dropped) -> Result<Scale, StoreError> {
+    fn new(
+        store: &Store,
+        live: &Live,
+        dropped: &Dropped,
+        measured: Measured,
+    ) -> Result<Scale, StoreError> {
         let gone: HashSet<&PathBuf> = dropped.records.iter().collect();
         let mut scale = Scale {
             total: 0,
@@ -94,54 +129,53 @@ impl Scale {
             let record = Candidate::Record { path: file.path.clone(), layer, size: file.size };
             scale.candidates.push((file.used, record));
         }
-        scale.weigh_mounts(store, dropped)?;
-        scale.weigh_layers(store, live)?;
+        scale.weigh_notes(store)?;
+        scale.weigh_layers(store, live, measured, dropped)?;
         scale.candidates.sort_by_key(|(used, _)| *used);
         Ok(scale)
     }
 
-    fn weigh_mounts(&mut self, store: &Store, dropped: &Dropped) -> Result<(), StoreError> {
-        for mount in mounts::directories(store)? {
-            if dropped.mounts.iter().any(|(_, path)| *path == mount.path) {
-                continue;
+    fn weigh_notes(&mut self, store: &Store) -> Result<(), StoreError> {
+        for part in NOTES {
+            for path in list(&store.cache_dir(part))? {
+                let Ok(meta) = fs::metadata(&path) else { continue };
+                let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let size = usage::disk_bytes(&path)?;
+                self.total += size;
+                self.candidates.push((used, Candidate::Note { path, size }));
             }
-            let used = fs::metadata(lock_of(&mount.path)).and_then(|meta| meta.modified());
-            let size = usage::disk_bytes(&mount.path)?;
-            self.total += size;
-            let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
-            self.candidates.push((used, Candidate::Mount { id: mount.id, path: mount.path, size }));
         }
         Ok(())
     }
 
-    fn weigh_layers(&mut self, store: &Store, live: &Live) -> Result<(), StoreError> {
-        let mut packs = HashMap::new();
-        for (id, path) in store.contents().list_packs()? {
-            let size = usage::disk_bytes(&path)?;
-            for record in store.contents().pack_records(id)? {
-                packs.entry(record.hash).or_insert((id, size));
+    fn weigh_layers(
+        &mut self,
+        store: &Store,
+        live: &Live,
+        mut measured: Measured,
+        dropped: &Dropped,
+    ) -> Result<(), StoreError> {
+        for mount in std::mem::take(&mut measured.weights.mounts) {
+            if !dropped.mounts.iter().any(|(_, path)| *path == mount.path) {
+                let (id, path, size) = (mount.id, mount.path, mount.bytes);
+                self.total += size;
+                self.candidates.push((mount.used, Candidate::Mount { id, path, size }));
             }
         }
         let kept: HashSet<ShortId> = self.keepers.keys().cloned().collect();
         let pinned = live.layers().into_iter().filter(|layer| live.is_pinned(layer));
         for short in kept.into_iter().chain(pinned) {
             let Some(layer) = store.layers().get(&short)? else { continue };
-            let mut weight = usage::disk_bytes(layer.directory())?;
+            let mut weight = measured.weights.layers.get(&short).copied().unwrap_or_default();
             for blob in mark::blobs_of(&layer)? {
                 weight += store.blobs().size(&blob).unwrap_or_default();
             }
             self.total += weight;
             self.weights.insert(short.clone(), weight);
-            let needed: HashSet<PackId> = mark::contents_of(&layer)?
-                .iter()
-                .filter_map(|content| {
-                    let (id, size) = *packs.get(content)?;
-                    self.packs.entry(id).or_insert((0, size));
-                    Some(id)
-                })
-                .collect();
+            let needed = measured.packs_of.remove(&short).unwrap_or_default();
             for id in &needed {
-                self.packs.entry(*id).and_modify(|(count, _)| *count += 1);
+                let size = measured.weights.packs.get(id).copied().unwrap_or_default();
+                self.packs.entry(*id).or_insert((0, size)).0 += 1;
             }
             self.packs_of.insert(short, needed);
         }
@@ -166,6 +200,10 @@ impl Scale {
                 Candidate::Mount { id, path, size } => {
                     self.total = self.total.saturating_sub(size);
                     dropped.mounts.push((id, path));
+                }
+                Candidate::Note { path, size } => {
+                    self.total = self.total.saturating_sub(size);
+                    dropped.notes.push(path);
                 }
             }
         }
