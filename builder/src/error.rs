@@ -190,6 +190,9 @@ pub enum BuildError {
     /// The sandbox for a RUN could not be made.
     #[error("cannot run the step")]
     Run(#[source] RunError),
+    /// The step's programs are for a platform that cannot be run here.
+    #[error(transparent)]
+    Foreign(#[from] lapstrake_runner::ForeignError),
     /// A secret or socket that a step requires was not given.
     #[error("{kind} `{id}` is required by the step and was not given")]
     MissingInput {
@@ -229,7 +232,7 @@ impl BuildError {
             Self::Several { errors } => errors.first().map_or(ErrorKind::Input, Self::kind),
             Self::Step { .. } => ErrorKind::Step,
             Self::Cancelled | Self::Remote(RemoteError::Cancelled) => ErrorKind::Cancelled,
-            Self::Run(_) => ErrorKind::Host,
+            Self::Run(_) | Self::Foreign(_) => ErrorKind::Host,
             Self::Store(error) => match error.kind() {
                 lapstrake_layerstore::ErrorKind::Input => ErrorKind::Input,
                 lapstrake_layerstore::ErrorKind::Corrupt => ErrorKind::Corrupt,

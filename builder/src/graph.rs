@@ -97,6 +97,17 @@ pub struct Graph {
     contexts: BTreeMap<String, NamedContext>,
 }
 
+impl Graph {
+    /// The platform that a stage's programs are for.
+    pub fn platform(&self, stage: usize) -> &Platform {
+        match &self.stages[stage].base {
+            Base::Image(image) => &image.platform,
+            Base::Stage(parent) => self.platform(*parent),
+            Base::Scratch | Base::Named(_) => &self.platform,
+        }
+    }
+}
+
 /// Look up every stage's base and the target.
 pub fn resolve(
     dockerfile: &Dockerfile,

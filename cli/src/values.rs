@@ -10,6 +10,8 @@ use lapstrake_runner::{Resource, Ulimit};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) key: String,
+    /// The key in the letters that were typed.
+    pub(crate) written: String,
     /// None when there was no `=`.
     pub(crate) value: Option<String>,
 }
@@ -18,10 +20,14 @@ pub(crate) struct Field {
 /// around the field, `""` inside it for one quote.
 pub(crate) fn fields(flag: &str, text: &str) -> Result<Vec<Field>, CommandError> {
     let field = |raw: String| match raw.split_once('=') {
-        Some((key, value)) => {
-            Field { key: key.trim().to_lowercase(), value: Some(value.to_owned()) }
+        Some((key, value)) => Field {
+            key: key.trim().to_lowercase(),
+            written: key.trim().to_owned(),
+            value: Some(value.to_owned()),
+        },
+        None => {
+            Field { key: raw.trim().to_lowercase(), written: raw.trim().to_owned(), value: None }
         }
-        None => Field { key: raw.trim().to_lowercase(), value: None },
     };
     Ok(records(flag, text)?.into_iter().map(field).collect())
 }

@@ -4,7 +4,8 @@
 //! per layer: HEAD ── there ─────────────────────────────▶ done
 //!              └ POST ?mount&from ── 201 ───────────────▶ done (taken from another repository)
 //!                  └ 202: Location ── PUT ?digest, stream ▶ done
-//! then the config the same way, then the manifest by tag
+//! then the config the same way, then the manifest by tag; of several platforms first each manifest by
+//! its digest, then the index by tag
 //! ```
 //!
 //! Layers are compressed once ever, before the first is sent. An upload that breaks is begun again
@@ -13,9 +14,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::digest::{Digest, ShortId};
-use lapstrake_layerstore::oci::Descriptor;
+use lapstrake_layerstore::oci::{Descriptor, media_type};
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::{ImageRecord, ManifestOptions, Store};
 use ureq::http::Method;
@@ -36,30 +36,38 @@ impl Client {
         store: &Store,
         image: &ImageRecord,
         reference: &Reference,
-        compression: Compression,
+        options: impl Into<ManifestOptions>,
         progress: &dyn Progress,
     ) -> Result<Digest, RegistryError> {
         let scopes = Scopes::push(reference.repository());
         let session = self.session(reference, Operation::Push, scopes, progress)?;
         let push = Push { session: &session, store };
         let whole = |error| session.error(None, Fault::Store(Box::new(error)));
-        let descriptors = store.layer_descriptors(image, &compression).map_err(whole)?;
-        let layers: BTreeMap<Digest, (&ShortId, Descriptor)> = image
-            .layers
-            .iter()
-            .zip(descriptors)
-            .map(|(short, descriptor)| (descriptor.digest, (short, descriptor)))
-            .collect();
+        let options = &options.into();
+        let mut layers: BTreeMap<Digest, (&ShortId, Descriptor)> = BTreeMap::new();
+        for image in image.every() {
+            let named = store.layer_descriptors(image, &options.compression).map_err(whole)?;
+            let named = image.layers.iter().zip(named);
+            layers.extend(named.map(|(short, layer)| (layer.digest, (short, layer))));
+        }
         let layers: Vec<_> = layers.into_values().collect();
         let neighbours = Neighbours::new(store, reference).map_err(whole)?;
         parallel::map(self.jobs(), &layers, |(short, descriptor), stop| {
             push.layer(descriptor, &neighbours.with_layer(short), stop)
         })?;
-        let config = store.config_bytes(image).map_err(whole)?;
-        push.blob(&Blob::in_memory(Part::Config, image.config, &config), &[], &Stop::default())?;
-        let options = ManifestOptions::new(compression);
-        let (bytes, descriptor) = store.manifest(image, &options).map_err(whole)?;
-        push.manifest(reference, &bytes, &descriptor.media_type)
+        for image in image.every() {
+            let config = store.config_bytes(image).map_err(whole)?;
+            let blob = Blob::in_memory(Part::Config, image.config, &config);
+            push.blob(&blob, &[], &Stop::default())?;
+        }
+        let published = store.publish(image, options).map_err(whole)?;
+        if published.is_index() {
+            for (image, bytes) in &published.images {
+                let kind = image.manifest.as_ref().map(|own| own.media_type.as_str());
+                push.manifest(None, bytes, kind.unwrap_or(media_type::OCI_MANIFEST))?;
+            }
+        }
+        push.manifest(Some(reference), &published.bytes, &published.descriptor.media_type)
     }
 }
 
@@ -83,7 +91,7 @@ impl Neighbours {
         let mut names: Vec<&str> = self
             .known
             .iter()
-            .filter(|(_, image)| image.layers.contains(layer))
+            .filter(|(_, image)| image.every().iter().any(|one| one.layers.contains(layer)))
             .map(|(name, _)| name.as_str())
             .collect();
         names.dedup();
@@ -235,24 +243,24 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// The manifest, under the tag or by its digest.
+    /// The manifest, under the tag if there is one, or by its digest.
     fn manifest(
         &self,
-        reference: &Reference,
+        reference: Option<&Reference>,
         bytes: &[u8],
         media_type: &str,
     ) -> Result<Digest, RegistryError> {
         let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
-        let target = match (reference.tag(), reference.digest()) {
-            (Some(tag), _) => tag.to_owned(),
-            (None, _) => digest.to_string(),
-        };
+        let tag = reference.and_then(Reference::tag);
+        let target = tag.map_or_else(|| digest.to_string(), str::to_owned);
         let object = format!("manifest {target}");
         let lie = |expected: Digest| {
             let (expected, actual) = (expected.to_string(), digest.to_string());
             self.session.error(Some(&object), Fault::Digest { expected, actual })
         };
-        if let Some(pinned) = reference.digest().filter(|pinned| **pinned != digest) {
+        if let Some(pinned) =
+            reference.and_then(Reference::digest).filter(|pinned| **pinned != digest)
+        {
             return Err(lie(*pinned));
         }
         self.session.tell(Event::Started { digest, part: Part::Manifest, size });

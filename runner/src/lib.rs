@@ -22,6 +22,7 @@ mod caps;
 mod child;
 mod enter;
 mod error;
+mod foreign;
 mod host;
 mod idmap;
 mod limits;
@@ -38,6 +39,7 @@ pub use cancel::Cancel;
 pub use child::init;
 pub use enter::{EnterOptions, Entered, NoRanges, Refusal, enter};
 pub use error::{Action, EnterError, Note, RunError, SetupError};
+pub use foreign::{ForeignError, can_run};
 pub use host::{Check, Facts, Host, Missing, Rung, probe};
 pub use idmap::{IdMap, IdMaps, IdRange, SubRange};
 pub use limits::SHM_SIZE_DEFAULT_BYTES;
@@ -46,6 +48,8 @@ pub use spec::{
     Exit, Identity, Mount, MountKind, Network, Output, Process, Resource, Root, Scratch, Security,
     Spec, Stdin, Stream, Ulimit,
 };
+
+use std::path::Path;
 
 /// Something that can run a program: the real [`Sandbox`], or a recording double in tests.
 pub trait Runner: Sync {
@@ -57,4 +61,9 @@ pub trait Runner: Sync {
         output: &mut dyn FnMut(Stream, &[u8]),
         cancel: &Cancel,
     ) -> Result<Exit, RunError>;
+
+    /// Whether programs for a platform, in Go's words, can be run; `scratch` is a directory to try it in.
+    fn can_run(&self, _os: &str, _architecture: &str, _scratch: &Path) -> Result<(), ForeignError> {
+        Ok(())
+    }
 }

@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +19,7 @@ use rustix::process::{Signal, WaitOptions, WaitStatus, pidfd_send_signal, waitpi
 use crate::bytes::Bytes;
 use crate::cancel::Cancel;
 use crate::error::RunError;
+use crate::foreign::ForeignError;
 use crate::host::{Facts, oom_kills};
 use crate::limits::{CANCEL_POLL_MILLIS, OUTPUT_CHUNK_BYTES, REPORT_MAX_BYTES};
 use crate::ops::plan;
@@ -92,6 +94,10 @@ impl Runner for Sandbox {
             Some(report) => Ok(self.exit_of(&report).expect("because it is no failure")),
             None => Err(RunError::Lost { how: describe(status) }),
         }
+    }
+
+    fn can_run(&self, os: &str, architecture: &str, scratch: &Path) -> Result<(), ForeignError> {
+        crate::foreign::can_run(os, architecture, scratch)
     }
 }
 

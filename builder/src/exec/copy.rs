@@ -103,7 +103,7 @@ fn separate_links(selected: &mut [Selected]) {
 
 fn key(at: &StepContext<'_>, step: &CopyStep, parts: &[Part<'_>]) -> StepKey {
     let kind = if step.is_add { "ADD" } else { "COPY" };
-    let mut key = KeyEncoder::new(kind, &at.session.options.platform);
+    let mut key = KeyEncoder::new(kind, at.platform());
     if !step.link {
         key.parent(&at.below.chain);
     }
@@ -297,7 +297,7 @@ pub(crate) fn prepare_workdir<'s>(
     path: &'s str,
     user: &'s str,
 ) -> Box<dyn Prepared + 's> {
-    let mut key = KeyEncoder::new("WORKDIR", &at.session.options.platform);
+    let mut key = KeyEncoder::new("WORKDIR", at.platform());
     key.parent(&at.below.chain);
     key.text("path", path);
     key.text("user", user);

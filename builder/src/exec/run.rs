@@ -46,7 +46,7 @@ pub(crate) fn prepare<'s>(
 
 fn key(at: &StepContext<'_>, step: &RunStep, mounts: &[PreparedMount<'_>]) -> StepKey {
     let options = at.session.options;
-    let mut key = KeyEncoder::new("RUN", &options.platform);
+    let mut key = KeyEncoder::new("RUN", at.platform());
     key.parent(&at.below.chain);
     key.list("command", step.argv.iter().map(String::as_str));
     if let Some((path, script)) = &step.script {
@@ -100,7 +100,7 @@ impl Prepared for PreparedRun<'_> {
         }
         finish_environment(&mut spec, &identity);
         order_mounts(&mut spec);
-        run(at, &spec, self.step)?;
+        run(at, &spec, self.step).map_err(|error| foreign(at, area.path(), error))?;
         drop(held);
         Ok(store.layers().create_from_upper(&overlay.upper, &view, &UpperOptions::default())?)
     }
@@ -243,6 +243,18 @@ fn order_mounts(spec: &mut Spec) {
     }
     kept.sort_by_key(|m| m.target.components().count());
     spec.mounts = kept;
+}
+
+/// What a program of another platform says that could not be started: that it could not be found, or not
+/// be executed. If nothing here runs such programs, that is what is wrong.
+fn foreign(at: &StepContext<'_>, scratch: &Path, error: BuildError) -> BuildError {
+    let platform = at.platform();
+    let unstarted = matches!(&error, BuildError::Step { exit: Exit::Code(126 | 127), .. });
+    if !unstarted || platform.matches(&at.session.options.build_platform) {
+        return error;
+    }
+    let can_run = at.session.deps.runner.can_run(&platform.os, &platform.architecture, scratch);
+    can_run.err().map_or(error, BuildError::Foreign)
 }
 
 fn run(at: &StepContext<'_>, spec: &Spec, step: &RunStep) -> Result<(), BuildError> {

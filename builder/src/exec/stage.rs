@@ -12,6 +12,7 @@ use crate::graph::Base;
 use crate::key::StepKey;
 use crate::plan::{Action, StagePlan, Step};
 use lapstrake_layerstore::layers::Layer;
+use lapstrake_layerstore::oci::Platform;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,11 @@ impl StepContext<'_> {
             let event = Event::StepWaited { id: self.id, stage, elapsed };
             self.session.deps.observer.event(event);
         }
+    }
+
+    /// The platform that programs of the stage are for.
+    pub(crate) fn platform(&self) -> &Platform {
+        self.planned.graph.platform(self.id.stage)
     }
 }
 

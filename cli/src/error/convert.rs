@@ -9,7 +9,7 @@ use lapstrake_layerstore::error::ErrorKind as StoreKind;
 use lapstrake_layerstore::reference::ReferenceError;
 use lapstrake_layerstore::transfer::TransferError;
 use lapstrake_registry::{Fault, Kind as RegistryKind, Operation, RegistryError};
-use lapstrake_runner::{EnterError, RunError};
+use lapstrake_runner::{EnterError, ForeignError, RunError};
 use std::error::Error;
 use std::io;
 
@@ -188,6 +188,12 @@ fn with_build_hints(shown: CommandError, error: &BuildError) -> CommandError {
         BuildError::ContextChanged { .. } => {
             shown.hint("build again when nothing else writes there")
         }
+        BuildError::Foreign(ForeignError::System { .. }) => shown,
+        BuildError::Foreign(_) => shown.hint(
+            "install an emulator that registers itself with binfmt_misc and the flag F (Debian: \
+             qemu-user-binfmt or qemu-user-static); or run these steps in a stage FROM \
+             --platform=$BUILDPLATFORM: COPY, ADD and configuration need no emulator",
+        ),
         BuildError::Run(inner) => with_run_hints(shown, inner),
         BuildError::Remote(inner) => with_remote_hints(shown, inner),
         BuildError::Store(inner) => with_host_hints(shown, inner),

@@ -9,6 +9,7 @@ mod fmt;
 mod help;
 mod look;
 mod plan;
+mod platforms;
 mod random;
 mod real_input;
 mod remote;

@@ -9,14 +9,14 @@ use std::{io, path::Path, sync::Arc};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, lock, now_unix};
+use super::{Annotated, Annotations, IndexRecord, Store, lock, now_unix};
 use crate::{
     DiffId, Digest, ShortId, StoreError,
     archive::Epoch,
     compress::Compression,
     layers::Layer,
     limits::{CONFIG_BYTES_MAX, MANIFEST_BYTES_MAX},
-    oci::{Descriptor, ImageConfig, Manifest, Platform, StringMap, media_type},
+    oci::{Descriptor, ImageConfig, Manifest, Platform, media_type},
 };
 
 /// What a tag points to.
@@ -33,6 +33,9 @@ pub struct ImageRecord {
     pub platform: Platform,
     /// When it entered this store, in seconds since 1970.
     pub created_unix: i64,
+    /// The images of all platforms, this one's among them, when it stands for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Box<IndexRecord>>,
 }
 
 /// How a manifest is to be made.
@@ -42,14 +45,20 @@ pub struct ManifestOptions {
     pub compression: Compression,
     /// Docker's media types instead of the OCI's.
     pub docker_types: bool,
-    /// Annotations of the manifest.
-    pub annotations: StringMap,
+    /// What is said about manifests and indexes.
+    pub annotations: Annotations,
 }
 
 impl ManifestOptions {
     /// OCI media types, no annotations.
     pub fn new(compression: Compression) -> Self {
-        Self { compression, docker_types: false, annotations: StringMap::new() }
+        Self { compression, docker_types: false, annotations: Annotations::default() }
+    }
+}
+
+impl From<Compression> for ManifestOptions {
+    fn from(compression: Compression) -> Self {
+        Self::new(compression)
     }
 }
 
@@ -61,6 +70,7 @@ impl ImageRecord {
             manifest: None,
             platform: parsed.platform().normalised(),
             created_unix: now_unix(),
+            index: None,
         }
     }
 
@@ -184,7 +194,7 @@ impl Store {
         Ok(self.image_layers(image)?.into_iter().zip(diff_ids).collect())
     }
 
-    /// The manifest of an image and its descriptor; the bytes are a blob afterwards.
+    /// The manifest of an image for one platform and its descriptor; the bytes are a blob afterwards.
     pub fn manifest(
         &self,
         image: &ImageRecord,
@@ -198,7 +208,7 @@ impl Store {
         let size = size.ok_or(StoreError::BlobMissing { digest: image.config })?;
         let config = Descriptor::new(media_type::OCI_CONFIG, image.config, size);
         let mut manifest = Manifest::image(config, layers);
-        manifest.annotations.clone_from(&options.annotations);
+        manifest.annotations = options.annotations.of(Annotated::Manifest, Some(&image.platform));
         if options.docker_types {
             to_docker(&mut manifest);
         }
@@ -259,6 +269,10 @@ impl Store {
 
     /// Everything that the image needs must be here.
     pub(super) fn check_complete(&self, image: &ImageRecord) -> Result<(), StoreError> {
+        image.every().iter().try_for_each(|image| self.check_one(image))
+    }
+
+    fn check_one(&self, image: &ImageRecord) -> Result<(), StoreError> {
         if !self.blobs().has(&image.config) {
             return Err(StoreError::BlobMissing { digest: image.config });
         }

@@ -1,8 +1,10 @@
 //! Tags: full reference → image record, one small file each, replaced by rename.
 //!
-//! `tags/<BLAKE3 of the canonical reference>` is `lapstrake-tag 1 <BLAKE3 of the rest>\n` and the
-//! rest, `{reference, image}` in JSON; the reference inside counts, and a file under another's name is damaged. Moving a tag is the last thing that a
-//! build does; a tag that already says the same is not touched.
+//! `tags/<BLAKE3 of the canonical reference>` is `lapstrake-tag 1 <BLAKE3 of the rest>\n` and the rest,
+//! `{reference, image}` in JSON; the reference inside counts, and a file under another's name is damaged.
+//! One that stands for several platforms is of version 2, so that an earlier lap, which would not see
+//! what it needs, leaves it alone. Moving a tag is the last thing that a build does; a tag that already
+//! says the same is not touched.
 
 use std::{fs, io, path::PathBuf};
 
@@ -14,8 +16,8 @@ use crate::{
     reference::Reference,
 };
 
-/// How a tag file of this version begins.
-const HEADER: &str = "lapstrake-tag 1 ";
+/// How a tag file begins: of an image for one platform, and of one for several.
+const HEADERS: [&str; 2] = ["lapstrake-tag 1 ", "lapstrake-tag 2 "];
 /// How a tag file of any version begins, a number and a space following.
 const ANY_HEADER: &str = "lapstrake-tag ";
 /// A prefix of an id shorter than this could be anything.
@@ -49,7 +51,7 @@ impl Store {
         let mut bytes =
             serde_json::to_vec_pretty(&file).expect("because the keys are plain strings");
         bytes.push(b'\n');
-        let bytes = checked::wrap(HEADER, &bytes);
+        let bytes = checked::wrap(HEADERS[usize::from(image.index.is_some())], &bytes);
         if read_record(&path)?.as_deref() == Some(&bytes) {
             return Ok(());
         }
@@ -114,7 +116,7 @@ impl Store {
     ) -> Result<Option<ResolvedImage>, StoreError> {
         let found = self.tags()?.into_iter().find(|(tag, image)| {
             tag.name() == reference.name()
-                && image.manifest.as_ref().is_some_and(|manifest| manifest.digest == *digest)
+                && image.manifests().any(|manifest| manifest.digest == *digest)
         });
         Ok(found.map(|(tag, image)| (Some(tag), image)))
     }
@@ -122,7 +124,9 @@ impl Store {
     fn with_id(&self, text: &str, hex: &str) -> Result<Option<ResolvedImage>, StoreError> {
         let mut found: Option<ResolvedImage> = None;
         for (reference, image) in self.tags()? {
-            if !image.config.hex().starts_with(hex) {
+            let index = image.index.as_ref().and_then(|index| index.manifest.as_ref());
+            let is_index = index.is_some_and(|index| index.digest.hex().starts_with(hex));
+            if !(is_index || image.config.hex().starts_with(hex)) {
                 continue;
             }
             match &found {
@@ -187,13 +191,13 @@ impl Store {
     fn read_tag(&self, path: &std::path::Path) -> Result<Option<TagFile>, StoreError> {
         let Some(bytes) = read_record(path)? else { return Ok(None) };
         let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
-        if !bytes.starts_with(HEADER.as_bytes()) {
+        let Some(header) = HEADERS.iter().find(|known| bytes.starts_with(known.as_bytes())) else {
             return Err(match newer_version(&bytes) {
                 Some(version) => StoreError::NewerRecord { path: path.to_owned(), version },
                 None => damaged("it is not a tag".into()),
             });
-        }
-        let json = checked::unwrap(HEADER, bytes);
+        };
+        let json = checked::unwrap(header, bytes);
         let json = json.ok_or_else(|| damaged("it does not fit its checksum".into()))?;
         let file: TagFile =
             serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
@@ -217,5 +221,5 @@ fn newer_version(bytes: &[u8]) -> Option<u32> {
     let rest = bytes.strip_prefix(ANY_HEADER.as_bytes())?;
     let number = rest.split(|byte| *byte == b' ').next()?;
     let version = std::str::from_utf8(number).ok()?.parse().ok()?;
-    (version > 1).then_some(version)
+    (version as usize > HEADERS.len()).then_some(version)
 }

@@ -47,6 +47,7 @@ fn a_tag_is_pinned() {
         manifest: None,
         platform: crate::oci::Platform::new("linux", "arm", "v7"),
         created_unix: 5,
+        index: None,
     };
     let reference = Reference::parse("app:1").unwrap();
     store.tag(&reference, &image).unwrap();

@@ -100,7 +100,7 @@ impl Store {
         let tags = self.tags()?;
         let mut users: HashMap<&ShortId, Vec<Reference>> = HashMap::new();
         for (reference, image) in &tags {
-            for layer in &image.layers {
+            for layer in image.every().iter().flat_map(|image| &image.layers) {
                 let images = users.entry(layer).or_default();
                 if images.last() != Some(reference) {
                     images.push(reference.clone());
@@ -185,13 +185,14 @@ fn image_usage(tags: &[(Reference, super::ImageRecord)], layers: &[LayerUsage]) 
     // Two names of one image do not share it with anybody.
     let mut owners: HashMap<&ShortId, HashSet<Digest>> = HashMap::new();
     for (_, image) in tags {
-        for layer in &image.layers {
+        for layer in image.every().iter().flat_map(|image| &image.layers) {
             owners.entry(layer).or_default().insert(image.config);
         }
     }
     let measure = |(reference, image): &(Reference, super::ImageRecord)| {
         let (mut exclusive, mut shared) = (0, 0);
-        let distinct: HashSet<&ShortId> = image.layers.iter().collect();
+        let distinct: HashSet<&ShortId> =
+            image.every().iter().flat_map(|image| &image.layers).collect();
         for layer in distinct {
             let bytes = by_id.get(layer).map_or(0, |layer| layer.sum());
             match owners.get(layer).map_or(0, HashSet::len) {

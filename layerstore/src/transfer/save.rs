@@ -50,15 +50,19 @@ impl Layout {
     ) -> Result<Layout, TransferError> {
         let (mut blobs, mut seen, mut tops) = (Vec::new(), HashSet::new(), Vec::new());
         for (name, image) in images {
-            let (bytes, descriptor) = store.manifest(image, options)?;
-            let manifest = Manifest::parse(&bytes).map_err(|source| {
-                let name = format!("{BLOBS}{}", descriptor.digest.hex());
-                TransferError::Document { name, source }
-            })?;
-            let layers = manifest.layers.iter().map(|layer| layer.digest);
-            let all = [descriptor.digest, manifest.config.digest].into_iter().chain(layers);
-            blobs.extend(all.filter(|digest| seen.insert(*digest)));
-            tops.push(named(descriptor, name.as_ref()));
+            let published = store.publish(image, options)?;
+            let mut all = vec![published.descriptor.digest];
+            for (_, bytes) in &published.images {
+                let digest = Digest::of(bytes);
+                let manifest = Manifest::parse(bytes).map_err(|source| {
+                    let name = format!("{BLOBS}{}", digest.hex());
+                    TransferError::Document { name, source }
+                })?;
+                all.extend([digest, manifest.config.digest]);
+                all.extend(manifest.layers.iter().map(|layer| layer.digest));
+            }
+            blobs.extend(all.into_iter().filter(|digest| seen.insert(*digest)));
+            tops.push(named(published.descriptor, name.as_ref()));
         }
         Ok(Layout { index: Index::new(tops), blobs })
     }

@@ -208,7 +208,7 @@ fn the_wrong_owner_and_the_wrong_version_are_refused() {
 fn a_tag_of_a_newer_version_is_left_alone() {
     let f = full();
     let path = f.store.root().join("tags").join("f".repeat(64));
-    fs::write(&path, "lapstrake-tag 2 of a form that nobody knows yet").expect("room");
+    fs::write(&path, "lapstrake-tag 3 of a form that nobody knows yet").expect("room");
     for repair in [false, true] {
         let report = fsck(&f, repair, true);
         assert!(report.is_clean(), "{:#?}", report.problems);

@@ -53,8 +53,9 @@ fn manifest_by_tag(
         let Some(image) = state.store.tagged(&reference)? else { continue };
         // Its bytes are a blob from now on, so that the client may ask for it by its digest.
         let options = ManifestOptions::new(state.compression);
-        let (bytes, descriptor) = state.store.manifest(&image, &options)?;
-        return Ok(of_manifest(descriptor.digest, &descriptor.media_type, bytes));
+        let published = state.store.publish(&image, &options)?;
+        let top = published.descriptor;
+        return Ok(of_manifest(top.digest, &top.media_type, published.bytes));
     }
     Ok(unknown_manifest())
 }

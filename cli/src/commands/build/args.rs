@@ -26,7 +26,8 @@ The image is put into the store in any case, under every -t name. Progress goes 
 one line per event; with -q there is none, and standard output is the image's id.
 
 Outputs (-o): type=oci|docker|tar|local|image|registry with dest=, compression=gzip|zstd|uncompressed,
-compression-level=, tar=false (oci: a directory), name=, push=true.";
+compression-level=, force-compression=, rewrite-timestamp=, oci-mediatypes=, annotation.KEY=,
+platform-split= (local), tar=false (oci: a directory), name=, push=true.";
 
 /// Build an image from a Dockerfile
 #[derive(Debug, clap::Args)]
@@ -59,7 +60,7 @@ pub(crate) struct Args {
     /// Stop after this stage
     #[arg(long, value_name = "STAGE")]
     pub(super) target: Option<String>,
-    /// Build for this platform [default: this machine's]
+    /// Build for this platform; several become one image with an index [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     pub(super) platform: Vec<String>,
 
@@ -90,6 +91,10 @@ pub(crate) struct Args {
     /// Add a label to the image
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::key_value, help_heading = "Output")]
     pub(super) label: Vec<(String, String)>,
+    /// Annotate the manifest, or with index:, manifest-descriptor:, index-descriptor: before the key what
+    /// these say
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE", help_heading = "Output")]
+    pub(super) annotation: Vec<String>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) iidfile: Option<PathBuf>,
@@ -176,8 +181,6 @@ pub(super) struct ForeignArgs {
     pub(super) sbom: Option<String>,
     #[arg(long, hide = true)]
     pub(super) attest: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(super) annotation: Vec<String>,
     #[arg(long, hide = true)]
     pub(super) cache_from: Vec<String>,
     #[arg(long, hide = true)]

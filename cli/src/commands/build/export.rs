@@ -5,7 +5,7 @@
 mod local;
 
 use super::Wanted;
-use super::outputs::{Codec, CompressionChoice, Dest, Output};
+use super::outputs::{Codec, Dest, Form, Output};
 use crate::args::RegistryArgs;
 use crate::error::{CommandError, Kind};
 use crate::output_file::OutputFile;
@@ -16,7 +16,7 @@ use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::compress::{self, Compression};
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::{ImageRecord, ManifestOptions};
-use lapstrake_layerstore::transfer::{self, NamedImages, SaveOptions};
+use lapstrake_layerstore::transfer::{self, NamedImages};
 use lapstrake_layerstore::view::View;
 use std::io::{self, IsTerminal, Write};
 
@@ -33,17 +33,17 @@ pub(super) fn write(
 ) -> Result<(), CommandError> {
     let store = &session.store;
     match output {
-        Output::OciArchive { dest, compression, names } => {
-            let options = SaveOptions::new(codec(*compression));
+        Output::OciArchive { dest, form, names } => {
+            let options = wanted.manifests(form);
             to_file(dest, |out| {
                 Ok(transfer::save_oci(store, &named(image, names, wanted), out, &options)?)
             })?;
-            record_manifest(session, image, codec(*compression), wanted)
+            record(session, image, &options, wanted)
         }
-        Output::OciDirectory { dest, compression, names } => {
-            let options = SaveOptions::new(codec(*compression));
+        Output::OciDirectory { dest, form, names } => {
+            let options = wanted.manifests(form);
             transfer::save_oci_dir(store, &named(image, names, wanted), dest, &options)?;
-            record_manifest(session, image, codec(*compression), wanted)
+            record(session, image, &options, wanted)
         }
         Output::DockerArchive { dest, names } => to_file(dest, |out| {
             Ok(transfer::save_docker(store, &named(image, names, wanted), out)?)
@@ -54,7 +54,16 @@ pub(super) fn write(
                 Ok(transfer::export_rootfs_at(store, &view, out, epoch.map(Epoch::Set))?)
             })
         }
-        Output::Local { dest } => local::write(session, image, dest, epoch),
+        Output::Local { dest, split } => {
+            let split = split.unwrap_or(wanted.platforms.len() > 1);
+            for image in image.every() {
+                // As the reference names them: `linux_arm_v7`.
+                let below = || dest.join(image.platform.to_string().replace('/', "_"));
+                let dest = if split { below() } else { dest.clone() };
+                local::write(session, image, &dest, epoch)?;
+            }
+            Ok(())
+        }
         // The image is in the store, and pushes come last.
         Output::Image { .. } => Ok(()),
     }
@@ -69,27 +78,26 @@ pub(super) fn push(
 ) -> Result<(), CommandError> {
     let client = wiring::client(&session.settings, registry)?;
     let choice = wanted.outputs.iter().find_map(|output| match output {
-        Output::Image { compression, push: true, .. } => Some(*compression),
+        Output::Image { form, push: true, .. } => Some(form.clone()),
         _ => None,
     });
-    let compression = codec(choice.unwrap_or_default());
+    let options = wanted.manifests(&choice.unwrap_or_default());
     for name in &wanted.tags {
         let digest =
-            client.push(&session.store, image, name, compression, &TransferLines::default())?;
+            client.push(&session.store, image, name, options.clone(), &TransferLines::default())?;
         note(&format!("pushed {}@{digest}", name.familiar()));
     }
-    record_manifest(session, image, compression, wanted)
+    record(session, image, &options, wanted)
 }
 
-/// Remembers the manifest that the image was exported with.
-fn record_manifest(
+/// Remembers the manifests that the image was exported with.
+pub(super) fn record(
     session: &Session,
     image: &mut ImageRecord,
-    compression: Compression,
+    options: &ManifestOptions,
     wanted: &Wanted,
 ) -> Result<(), CommandError> {
-    let (_, descriptor) = session.store.manifest(image, &ManifestOptions::new(compression))?;
-    *image = image.clone().with_manifest(descriptor);
+    *image = session.store.publish(image, options)?.record(image);
     for name in &wanted.tags {
         session.store.tag(name, image)?;
     }
@@ -105,13 +113,13 @@ fn named(image: &ImageRecord, own: &[Reference], wanted: &Wanted) -> NamedImages
     names.iter().map(|name| (Some(name.clone()), image.clone())).collect()
 }
 
-pub(super) fn codec(choice: CompressionChoice) -> Compression {
-    let codec = match choice.codec {
+pub(super) fn compression(form: &Form) -> Compression {
+    let codec = match form.codec {
         None | Some(Codec::Gzip) => compress::Codec::Gzip,
         Some(Codec::Zstd) => compress::Codec::Zstd,
         Some(Codec::Uncompressed) => compress::Codec::None,
     };
-    Compression { codec, level: choice.level, force: false }
+    Compression { codec, level: form.level, force: form.force }
 }
 
 /// Hands a writer for `dest` to `write`, and gives the file its name when it succeeded.

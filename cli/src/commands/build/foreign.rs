@@ -20,15 +20,10 @@ pub(super) fn check(args: &ForeignArgs) -> Result<(), CommandError> {
     let wanted = |text: &Option<String>| {
         text.as_deref().is_some_and(|text| !matches!(text, "false" | "0" | "disabled=true"))
     };
-    let refused: [(bool, &str, &str); 11] = [
+    let refused: [(bool, &str, &str); 10] = [
         (wanted(&args.provenance), "--provenance", "attestations are not made yet"),
         (wanted(&args.sbom), "--sbom", "attestations are not made yet"),
         (!args.attest.is_empty(), "--attest", "attestations are not made yet"),
-        (
-            !args.annotation.is_empty(),
-            "--annotation",
-            "annotations are not written yet; --label is",
-        ),
         (
             !args.cache_from.is_empty(),
             "--cache-from",

@@ -4,6 +4,7 @@
 //! args ▶ inputs, outputs (checked before anything happens) ▶ build ▶ tag ▶ outputs ▶ push
 //! ```
 
+mod annotations;
 mod args;
 mod deferred;
 mod export;
@@ -28,6 +29,7 @@ use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::signals::Interrupts;
+use crate::ui::terminal::note;
 use crate::wiring;
 use deferred::Deferred;
 use lapstrake_builder::BuildOptions;
@@ -35,8 +37,10 @@ use lapstrake_builder::exec::{BuildDeps, BuildOutcome, Fetcher};
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
-use lapstrake_layerstore::store::Lease;
-use outputs::Output;
+use lapstrake_layerstore::store::{
+    Annotated, Annotation, Annotations, ImageRecord, Lease, ManifestOptions,
+};
+use outputs::{Form, Output};
 use std::time::Instant;
 
 /// Builds, tags, exports, pushes.
@@ -45,8 +49,12 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     foreign::check(&args.foreign)?;
     let wanted = Wanted::parse(args)?;
     let (mut options, deferred) = options(args, &settings, &wanted)?;
+    wanted.check(options.epoch)?;
     if let (Some(format), None) = (args.foreign.wants_check(), &deferred) {
         return crate::commands::check::run_for_build(&options, format);
+    }
+    if args.plan.is_some() && wanted.platforms.len() > 1 {
+        return Err(CommandError::usage("--plan shows one platform at a time"));
     }
     let session = Session::open(settings)?;
     if let (Some(format), None) = (args.plan, &deferred) {
@@ -66,15 +74,17 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     if let Some(format) = args.plan {
         return plan::show(&session, args, &options, format);
     }
-    let outcome = build(&session, args, &options, &reporter, &interrupts);
-    if let Some(format) = args.explain {
-        reporter.explain(format, session.settings.now)?;
-    }
-    let outcome = outcome?;
-    reporter.warnings(&outcome);
-    let mut image = outcome.image.clone();
+    let outcomes = build_all(&session, args, &mut options, &wanted, &reporter, &interrupts)?;
+    let mut image = match outcomes.as_slice() {
+        [only] => only.image.clone(),
+        all => ImageRecord::joined(all.iter().map(|outcome| outcome.image.clone()).collect()),
+    };
     for name in &wanted.tags {
         session.store.tag(name, &image)?;
+    }
+    if wanted.needs_manifest(args) {
+        let form = wanted.forms().next().cloned().unwrap_or_default();
+        export::record(&session, &mut image, &wanted.manifests(&form), &wanted)?;
     }
     for output in &wanted.outputs {
         export::write(&session, &mut image, output, &wanted, options.epoch)?;
@@ -82,15 +92,46 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     if wanted.push {
         export::push(&session, &args.registry, &mut image, &wanted)?;
     }
-    reporter.finish(&session, &outcome, &image, &wanted, begun.elapsed())?;
+    reporter.finish(&session, &outcomes, &image, &wanted, begun.elapsed())?;
     Ok(Exit::OK)
+}
+
+/// Builds for each platform, one after the other: what several of them need is then done once.
+fn build_all(
+    session: &Session,
+    args: &Args,
+    options: &mut BuildOptions,
+    wanted: &Wanted,
+    reporter: &report::Reporter,
+    interrupts: &Interrupts,
+) -> Result<Vec<BuildOutcome>, CommandError> {
+    let mut outcomes: Vec<BuildOutcome> = Vec::new();
+    for platform in &wanted.platforms {
+        options.platform = platform.clone();
+        if wanted.platforms.len() > 1 {
+            reporter.platform(platform);
+        }
+        let outcome = build(session, args, options, reporter, interrupts);
+        if let Some(format) = args.explain {
+            reporter.explain(format, session.settings.now)?;
+        }
+        let outcome = outcome?;
+        if outcomes.is_empty() {
+            reporter.warnings(&outcome);
+        }
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
 }
 
 /// What is to be done with the image.
 #[derive(Debug)]
 struct Wanted {
     tags: Vec<Reference>,
+    platforms: Vec<Platform>,
+    annotations: Vec<Annotation>,
     outputs: Vec<Output>,
+    rewrites: Vec<bool>,
     push: bool,
 }
 
@@ -98,8 +139,12 @@ impl Wanted {
     fn parse(args: &Args) -> Result<Self, CommandError> {
         let mut tags =
             args.tag.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
-        let outputs =
+        let asked =
             args.output.iter().map(|text| outputs::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let rewrites = asked.iter().filter_map(|asked| asked.rewrite_timestamp).collect();
+        let outputs: Vec<Output> = asked.into_iter().map(|asked| asked.output).collect();
+        let platforms = platforms(&args.platform)?;
+        let annotations = annotations(&args.annotation)?;
         let mut push = args.push;
         for output in &outputs {
             if let Output::Image { names, push: wanted, .. } = output {
@@ -122,7 +167,65 @@ impl Wanted {
         if to_stdout + texts > 1 {
             return Err(CommandError::usage("only one thing can go to standard output"));
         }
-        Ok(Self { tags, outputs, push })
+        Ok(Self { tags, platforms, annotations, outputs, rewrites, push })
+    }
+
+    /// Refuses what cannot be had together.
+    fn check(&self, epoch: Option<i64>) -> Result<(), CommandError> {
+        let several = self.platforms.len() > 1;
+        let one_only =
+            |output: &&Output| matches!(output, Output::DockerArchive { .. } | Output::Tar { .. });
+        if several && self.outputs.iter().any(|output| one_only(&output)) {
+            return Err(CommandError::usage(
+                "a docker archive and a tar of files hold one platform",
+            )
+            .hint("use type=oci or type=local, or build each platform on its own"));
+        }
+        let every = self.forms().flat_map(|form| &form.annotations).chain(&self.annotations);
+        let of_index =
+            |it: &Annotation| matches!(it.about, Annotated::Index | Annotated::IndexDescriptor);
+        if !several && every.into_iter().any(of_index) {
+            return Err(CommandError::usage(
+                "an image for one platform has no index that could be annotated",
+            ));
+        }
+        if epoch.is_some() && self.rewrites.contains(&false) {
+            return Err(CommandError::usage(
+                "rewrite-timestamp=false: with SOURCE_DATE_EPOCH layers have its times in any case",
+            ));
+        }
+        if epoch.is_none() && self.rewrites.contains(&true) {
+            note("warning: rewrite-timestamp has no effect without SOURCE_DATE_EPOCH");
+        }
+        Ok(())
+    }
+
+    /// How the outputs that have layers want them.
+    fn forms(&self) -> impl Iterator<Item = &Form> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::OciArchive { form, .. }
+            | Output::OciDirectory { form, .. }
+            | Output::Image { form, .. } => Some(form),
+            _ => None,
+        })
+    }
+
+    /// Manifests of this form, with the annotations that all outputs have and its own.
+    fn manifests(&self, form: &Form) -> ManifestOptions {
+        let all = self.annotations.iter().chain(&form.annotations).cloned().collect();
+        ManifestOptions {
+            docker_types: form.docker_types,
+            annotations: Annotations(all),
+            ..ManifestOptions::new(export::compression(form))
+        }
+    }
+
+    /// Whether someone sees a manifest before anything is exported: annotations stand in it, and the id
+    /// of an image for several platforms is the digest of its index.
+    fn needs_manifest(&self, args: &Args) -> bool {
+        let several = self.platforms.len() > 1;
+        let named = args.quiet || args.iidfile.is_some() || args.metadata_file.is_some();
+        !self.annotations.is_empty() || (several && named)
     }
 }
 
@@ -131,12 +234,12 @@ impl Wanted {
     /// said.
     fn compression(&self) -> Option<Compression> {
         let chosen = self.outputs.iter().find_map(|output| match output {
-            Output::OciArchive { compression, .. }
-            | Output::OciDirectory { compression, .. }
-            | Output::Image { compression, push: true, .. } => Some(*compression),
+            Output::OciArchive { form, .. }
+            | Output::OciDirectory { form, .. }
+            | Output::Image { form, push: true, .. } => Some(form.clone()),
             _ => None,
         });
-        chosen.or(self.push.then(Default::default)).map(export::codec)
+        chosen.or(self.push.then(Default::default)).map(|form| export::compression(&form))
     }
 }
 
@@ -225,7 +328,7 @@ fn options(
         build_args,
         labels: args.label.clone(),
         target: args.target.clone().filter(|target| !target.is_empty()),
-        platform: platform(&args.platform)?,
+        platform: wanted.platforms[0].clone(),
         build_platform: Platform::host(),
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
@@ -247,14 +350,26 @@ fn options(
     Ok((options, deferred))
 }
 
-fn platform(given: &[String]) -> Result<Platform, CommandError> {
-    match given {
-        [] => Ok(Platform::host()),
-        [one] if one == "local" => Ok(Platform::host()),
-        [one] => one.parse().map_err(|error| CommandError::chain(Kind::Usage, &error)),
-        _ => {
-            Err(CommandError::usage("building for several platforms at once is not supported yet")
-                .hint("build each platform on its own"))
+/// The platforms to build for, each once; this machine's when none is named.
+fn platforms(given: &[String]) -> Result<Vec<Platform>, CommandError> {
+    let mut all: Vec<Platform> = Vec::new();
+    for text in given {
+        let platform = match text.as_str() {
+            "local" => Platform::host(),
+            text => text.parse().map_err(|error| CommandError::chain(Kind::Usage, &error))?,
+        };
+        if !all.iter().any(|known| known.matches(&platform)) {
+            all.push(platform);
         }
     }
+    if all.is_empty() {
+        all.push(Platform::host());
+    }
+    Ok(all)
+}
+
+fn annotations(given: &[String]) -> Result<Vec<Annotation>, CommandError> {
+    let wrong = |text: &str, why| CommandError::usage(format!("--annotation {text}: {why}"));
+    let parsed = given.iter().map(|text| annotations::parse(text).map_err(|why| wrong(text, why)));
+    Ok(parsed.collect::<Result<Vec<_>, _>>()?.concat())
 }

@@ -14,6 +14,7 @@ use crate::ui::{diagnostic, explain, format};
 use lapstrake_builder::event::{Event, Observer, Silent};
 use lapstrake_builder::exec::BuildOutcome;
 use lapstrake_builder::explain::Recorded;
+use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::ImageRecord;
 use serde_json::json;
@@ -107,6 +108,17 @@ impl Reporter {
         }
     }
 
+    /// Says which of several platforms is built next.
+    pub(super) fn platform(&self, platform: &Platform) {
+        match &self.mode {
+            Mode::Plain(_) => note(&format!("[platform] {platform}")),
+            Mode::RawJson(_) => {
+                note(&json!({"event": "platform", "platform": platform.to_string()}).to_string());
+            }
+            Mode::Silent(_) => {}
+        }
+    }
+
     /// Shows what is doubtful in the Dockerfile.
     pub(super) fn warnings(&self, outcome: &BuildOutcome) {
         if matches!(self.mode, Mode::Plain(_)) {
@@ -120,12 +132,12 @@ impl Reporter {
     pub(super) fn finish(
         &self,
         session: &Session,
-        outcome: &BuildOutcome,
+        outcomes: &[BuildOutcome],
         image: &ImageRecord,
         wanted: &Wanted,
         elapsed: Duration,
     ) -> Result<(), CommandError> {
-        let id = image.config.to_string();
+        let id = id(image);
         if let Some(path) = &self.iidfile {
             OutputFile::write(path, id.as_bytes())?;
         }
@@ -136,10 +148,11 @@ impl Reporter {
             print(&format!("{id}\n"))?;
         }
         match &self.mode {
-            Mode::Plain(_) => note(&last_line(session, outcome, image, wanted, elapsed)?),
+            Mode::Plain(_) => note(&last_line(session, outcomes, image, wanted, elapsed)?),
             Mode::RawJson(_) => note(
                 &json!({
-                    "event": "built", "image": id, "steps": outcome.steps, "cached": outcome.cached,
+                    "event": "built", "image": id, "steps": counts(outcomes).0,
+                    "cached": counts(outcomes).1,
                     "seconds": elapsed.as_secs_f64(),
                 })
                 .to_string(),
@@ -153,33 +166,55 @@ impl Reporter {
 /// `built 3f2a9c… as app:1: 3 layers, 5.1 MB, in 0.42 s, 2 of 3 steps cached`
 fn last_line(
     session: &Session,
-    outcome: &BuildOutcome,
+    outcomes: &[BuildOutcome],
     image: &ImageRecord,
     wanted: &Wanted,
     elapsed: Duration,
 ) -> Result<String, CommandError> {
-    let layers = session.store.image_layers(image)?;
-    let mut bytes = 0;
-    for layer in &layers {
-        bytes += layer.toc()?.stats().bytes;
+    let (mut layers, mut bytes) = (0, 0);
+    for image in image.every() {
+        for layer in &session.store.image_layers(image)? {
+            layers += 1;
+            bytes += layer.toc()?.stats().bytes;
+        }
     }
+    let platforms = match image.every().len() {
+        1 => String::new(),
+        many => format!("{}, ", format::count(many, "platform")),
+    };
+    let (steps, cached) = counts(outcomes);
     let names: Vec<String> = wanted.tags.iter().map(Reference::familiar).collect();
     let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
     Ok(format!(
-        "built {}{named}: {}, {}, in {}, {} of {} cached",
-        format::short_id(&image.config.to_string()),
-        format::count(layers.len(), "layer"),
+        "built {}{named}: {platforms}{}, {}, in {}, {cached} of {} cached",
+        format::short_id(&id(image)),
+        format::count(layers, "layer"),
         format::bytes(bytes),
         format::duration(elapsed),
-        outcome.cached,
-        format::count(outcome.steps, "step"),
+        format::count(steps, "step"),
     ))
+}
+
+/// Steps, and how many of them were cached.
+fn counts(outcomes: &[BuildOutcome]) -> (usize, usize) {
+    let all = outcomes.iter().map(|outcome| (outcome.steps, outcome.cached));
+    all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// The digest of its config; for several platforms that of the index, once there is one.
+fn id(image: &ImageRecord) -> String {
+    let index = image.index.as_ref().and_then(|index| index.manifest.as_ref());
+    index.map_or(image.config, |index| index.digest).to_string()
 }
 
 /// Docker's keys.
 fn metadata(image: &ImageRecord, wanted: &Wanted) -> serde_json::Value {
     let mut object = json!({"containerimage.config.digest": image.config});
-    if let Some(manifest) = &image.manifest {
+    let top = match &image.index {
+        Some(index) => index.manifest.as_ref(),
+        None => image.manifest.as_ref(),
+    };
+    if let Some(manifest) = top {
         object["containerimage.digest"] = json!(manifest.digest);
         object["containerimage.descriptor"] = json!(manifest);
     }

@@ -8,6 +8,7 @@ use super::{Check, Fix, Object, Problem, in_words};
 use crate::{
     DiffId, Reference, ShortId, StoreError,
     atomic::read_record,
+    oci::Descriptor,
     store::{ImageRecord, cache, epoch_of, gc, lease, lock},
 };
 
@@ -33,15 +34,17 @@ impl Check<'_> {
 
     fn tag(&self, path: &Path, reference: &Reference, image: &ImageRecord) -> Option<Problem> {
         let object = || Object::Tag(reference.familiar());
-        if let Err(what) = self.image(image) {
+        if let Err(what) = image.every().iter().try_for_each(|image| self.image(image)) {
             return Some(Problem::damage(object(), what, Fix::Remove(path.to_owned())));
         }
-        let manifest = image.manifest.as_ref()?;
-        if self.blob_is_sound(&manifest.digest, manifest.size) {
-            return None;
-        }
+        let is_there = |manifest: &&Descriptor| self.blob_is_sound(&manifest.digest, manifest.size);
+        let manifest = image.manifests().find(|manifest| !is_there(manifest))?;
         let what = format!("its manifest {} is gone or damaged", manifest.digest);
-        let without = ImageRecord { manifest: None, ..image.clone() };
+        let mut without = ImageRecord { manifest: None, ..image.clone() };
+        if let Some(index) = &mut without.index {
+            index.manifest = None;
+            index.images.iter_mut().for_each(|image| image.manifest = None);
+        }
         let fix = Fix::Retag(Box::new(reference.clone()), Box::new(without));
         Some(Problem::damage(object(), what, fix))
     }

@@ -46,9 +46,11 @@ impl Live {
         let (mut pinned, mut blobs) = (HashSet::new(), HashSet::new());
         for path in store.tag_paths()? {
             let Some((_, image)) = store.tag_at(&path)? else { continue };
-            pinned.extend(image.layers);
-            blobs.insert(image.config);
-            blobs.extend(image.manifest.map(|manifest| manifest.digest));
+            for image in image.every() {
+                pinned.extend(image.layers.iter().cloned());
+                blobs.insert(image.config);
+            }
+            blobs.extend(image.manifests().map(|manifest| manifest.digest));
         }
         for held in leases.iter().flat_map(|lease| &lease.held) {
             match held {
@@ -90,12 +92,12 @@ impl Live {
         store: &Store,
         images: &[ImageRecord],
     ) -> Result<(), StoreError> {
-        let layers: HashSet<&ShortId> = images.iter().flat_map(|image| &image.layers).collect();
+        let every = || images.iter().flat_map(ImageRecord::every);
+        let layers: HashSet<&ShortId> = every().flat_map(|image| &image.layers).collect();
         let mut blobs: HashSet<Digest> = HashSet::new();
-        for image in images {
-            blobs.insert(image.config);
-            blobs.extend(image.manifest.as_ref().map(|manifest| manifest.digest));
-        }
+        blobs.extend(every().map(|image| image.config));
+        let manifests = images.iter().flat_map(ImageRecord::manifests);
+        blobs.extend(manifests.map(|manifest| manifest.digest));
         for layer in &layers {
             if let Some(layer) = store.layers().get(layer)? {
                 blobs.extend(blobs_of(&layer)?);
