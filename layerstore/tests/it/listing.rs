@@ -62,8 +62,28 @@ pub(crate) struct Thing {
     pub(crate) content: Option<ContentHash>,
     pub(crate) link: Vec<u8>,
     pub(crate) device: (u32, u32),
+    /// What `security.capability` says.
+    pub(crate) capability: Option<Vec<u8>>,
     /// The first of the names that are one file.
     pub(crate) same_as: Vec<u8>,
+}
+
+impl Thing {
+    fn of(entry: &Entry, same_as: &[u8]) -> Thing {
+        let capability = entry.xattrs.iter().find(|(name, _)| name == b"security.capability");
+        Thing {
+            kind: entry.kind,
+            mode: if entry.kind == Kind::Symlink { 0o777 } else { entry.mode },
+            owner: (entry.uid, entry.gid),
+            mtime: storable(entry.mtime),
+            size: entry.size,
+            content: entry.content,
+            link: entry.link.clone(),
+            device: entry.device,
+            capability: capability.map(|(_, value)| value.clone()),
+            same_as: same_as.to_vec(),
+        }
+    }
 }
 
 /// The things of a table of contents; hard links as the files that they name.
@@ -75,28 +95,29 @@ pub(crate) fn things(toc: &Toc) -> BTreeMap<Vec<u8>, Thing> {
     }
     let thing = |entry: &Entry| {
         let path = entry.path.as_bytes();
-        let named = match entry.kind {
-            Kind::Hardlink => {
-                let target = LayerPath::parse(&entry.link).expect("a path");
-                toc.lookup(&target).expect("the file that the link names")
-            }
-            _ => entry,
+        let target = match entry.kind {
+            Kind::Hardlink => &LayerPath::parse(&entry.link).expect("a path"),
+            _ => &entry.path,
         };
-        let group = if entry.kind == Kind::Hardlink { &entry.link } else { path };
-        Thing {
-            kind: named.kind,
-            mode: if named.kind == Kind::Symlink { 0o777 } else { named.mode },
-            owner: (named.uid, named.gid),
-            mtime: storable(named.mtime),
-            size: named.size,
-            content: named.content,
-            link: named.link.clone(),
-            device: named.device,
-            same_as: groups.get(group).copied().unwrap_or(path).to_vec(),
-        }
+        let named = toc.lookup(target).expect("the file that the link names");
+        Thing::of(named, groups.get(target.as_bytes()).copied().unwrap_or(path))
     };
     let entries = toc.iter().filter(|entry| entry.kind != Kind::Opaque);
     entries.map(|entry| (entry.path.as_bytes().to_vec(), thing(entry))).collect()
+}
+
+/// The things that are visible, but for the root.
+pub(crate) fn seen(view: &View) -> BTreeMap<Vec<u8>, Thing> {
+    let mut first_names = BTreeMap::new();
+    let mut seen = BTreeMap::new();
+    for found in view.iter().filter(|found| !found.entry.path.is_root()) {
+        let path = found.entry.path.clone();
+        let file = (found.layer, found.link_target.unwrap_or_else(|| path.clone()));
+        let first = first_names.entry(file).or_insert_with(|| path.clone());
+        let thing = Thing::of(&found.entry, first.as_bytes());
+        seen.insert(path.as_bytes().to_vec(), thing);
+    }
+    seen
 }
 
 /// File systems stop the clock somewhere (ext4 in 2446 and 1901): the table of contents has the truth.
@@ -209,8 +230,16 @@ pub(crate) mod disk {
             content,
             link,
             device: if is_device { device } else { (0, 0) },
+            capability: capability(&at),
             same_as: path.to_vec(),
         }
+    }
+
+    fn capability(at: &Path) -> Option<Vec<u8>> {
+        let mut value = vec![0; 64];
+        let length = rustix::fs::lgetxattr(at, "security.capability", &mut value).ok()?;
+        value.truncate(length);
+        Some(value)
     }
 
     /// Overlayfs's own attributes are ours alone: opaque directories, and no other.
