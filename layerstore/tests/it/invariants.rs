@@ -63,9 +63,8 @@ fn members(bytes: &[u8], read_at_once: usize) -> Result<Members, ArchiveError> {
             }
         }
         assert_eq!(data.len() as u64, member.size);
-        if member.data_at.is_some_and(|at| at > bytes.len() as u64) {
-            panic!("the data of a member lies outside of the archive");
-        }
+        let inside = member.data_at.is_none_or(|at| at <= bytes.len() as u64);
+        assert!(inside, "the data of a member lies outside of the archive");
         members.push((member.entry()?, data));
     }
     Ok(members)
@@ -106,7 +105,8 @@ fn usable(toc: &Toc) {
             assert!(below.path != entry.path && below.path.starts_with(&entry.path));
         }
     }
-    let view = View::of_tocs(vec![Arc::new(toc.clone()); 2]);
+    let toc = Arc::new(toc.clone());
+    let view = View::of_tocs(vec![Arc::clone(&toc), toc]);
     let shown: Vec<LayerPath> = view.iter().map(|found| found.entry.path).collect();
     assert!(shown.is_sorted_by(|a, b| a < b), "a path is shown twice");
     for path in &shown {

@@ -23,6 +23,7 @@ impl Mounted {
     /// Mounts the layers, bottom first, and a new directory `upper` over them.
     ///
     /// `None` where this host mounts no overlays: the reason is printed.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so in the test's own output")]
     pub(crate) fn new(store: &Store, layers: &[Arc<Layer>], upper: &Path) -> Option<Mounted> {
         if !require(&[Need::Root]) {
             return None;
@@ -63,7 +64,7 @@ impl Mounted {
         if line.trim() != "mounted" {
             child.wait().expect("it ended");
             assert!(!lapstrake_fixtures::host::is_strict(), "CI must mount overlays");
-            println!("skipped: this host mounts no overlay here");
+            eprintln!("skipped: this host mounts no overlay here");
             return None;
         }
         let root = PathBuf::from(format!("/proc/{}/root{merged}", child.id()));

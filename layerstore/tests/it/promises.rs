@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use crate::invariants;
 
 /// Bytes that once broke a promise, and the target that found them.
-const FOUND: [(fn(&[u8]), &[u8]); 0] = [];
+const FOUND: [(Target, &[u8]); 0] = [];
+
+type Target = fn(&[u8]);
 
 #[test]
 fn what_was_found_stays_found() {

@@ -60,9 +60,7 @@ fn apply(op: &Op, at: &dyn Fn(&[u8]) -> PathBuf) -> io::Result<()> {
         Op::Dir(path) => fs::create_dir(at(path)),
         Op::File(path, data) => fs::write(at(path), data),
         Op::Hole(path, size) => fs::File::create(at(path))?.set_len(*size),
-        Op::Symlink(path, target) => {
-            unix::symlink(OsStr::from_bytes(target), at(path))
-        }
+        Op::Symlink(path, target) => unix::symlink(OsStr::from_bytes(target), at(path)),
         Op::Hardlink(path, old) => fs::hard_link(at(old), at(path)),
         Op::Node(path, which) => {
             let (kind, device) = match which % 3 {
@@ -72,10 +70,10 @@ fn apply(op: &Op, at: &dyn Fn(&[u8]) -> PathBuf) -> io::Result<()> {
             };
             Ok(mknodat(CWD, at(path), kind, Mode::from_raw_mode(0o640), device)?)
         }
-        Op::Remove(path) => match fs::symlink_metadata(at(path))?.is_dir() {
-            true => fs::remove_dir_all(at(path)),
-            false => fs::remove_file(at(path)),
-        },
+        Op::Remove(path) if fs::symlink_metadata(at(path))?.is_dir() => {
+            fs::remove_dir_all(at(path))
+        }
+        Op::Remove(path) => fs::remove_file(at(path)),
         Op::Rename(from, to) => fs::rename(at(from), at(to)),
         Op::Mode(path, mode) => {
             if fs::symlink_metadata(at(path))?.is_symlink() {
@@ -115,7 +113,8 @@ fn any_path() -> impl Strategy<Value = Vec<u8>> {
 
 fn any_op() -> impl Strategy<Value = Op> {
     let id = || proptest::sample::select(vec![0u32, 7, 1000, 3_000_000, 4_000_000_000]);
-    let time = proptest::sample::select(vec![-2_000_000_000i64, -1, 0, 1_700_000_000, 8_589_934_600]);
+    let time =
+        proptest::sample::select(vec![-2_000_000_000i64, -1, 0, 1_700_000_000, 8_589_934_600]);
     let data = proptest::collection::vec(any::<u8>(), 0..600);
     let target = prop_oneof![any_path(), Just(b"/a/b".to_vec()), Just(b"../../..".to_vec())];
     prop_oneof![
@@ -135,8 +134,10 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
+type Things = BTreeMap<Vec<u8>, Thing>;
+
 /// A directory that only had its time changed is no change (S-83).
-fn without_directory_times(mut things: BTreeMap<Vec<u8>, Thing>) -> BTreeMap<Vec<u8>, Thing> {
+fn without_directory_times(mut things: Things) -> Things {
     for thing in things.values_mut().filter(|thing| thing.kind == Kind::Dir) {
         thing.mtime = 0;
     }
@@ -148,18 +149,14 @@ fn view(layers: &[Arc<Layer>]) -> View {
 }
 
 /// What the kernel shows of the layers.
-fn shown(f: &Fixture, layers: &[Arc<Layer>]) -> Option<BTreeMap<Vec<u8>, Thing>> {
+fn shown(f: &Fixture, layers: &[Arc<Layer>]) -> Option<Things> {
     let directory = tempfile::tempdir_in(f.directory.path()).expect("room");
     let mounted = Mounted::new(&f.store, layers, &directory.path().join("upper"))?;
     Some(disk::read(mounted.root()))
 }
 
 /// One step: the layer that it makes, and what its root was at the end.
-fn step(
-    f: &Fixture,
-    layers: &[Arc<Layer>],
-    ops: &[Op],
-) -> Option<(Arc<Layer>, BTreeMap<Vec<u8>, Thing>)> {
+fn step(f: &Fixture, layers: &[Arc<Layer>], ops: &[Op]) -> Option<(Arc<Layer>, Things)> {
     let directory = tempfile::tempdir_in(f.directory.path()).expect("room");
     let upper = directory.path().join("upper");
     let mounted = Mounted::new(&f.store, layers, &upper)?;
