@@ -145,7 +145,7 @@ impl<'a> Ahead<'a> {
         let (found, files) = result.map_err(|cause| BuildError::AtInstruction {
             file: Arc::clone(&planned.file),
             span: step.span,
-            step: step.title.clone(),
+            step: step.title.to_string(),
             cause: Box::new(cause),
         })?;
         if found.state != CacheState::Hit && matches!(state, Known::Layers(..)) {

@@ -59,7 +59,7 @@ impl Journal {
             let stage =
                 previous.as_ref().and_then(|(_, report)| pair_stages(report, &name, *index));
             let Some(stage) = stage else { continue };
-            let texts: Vec<String> = plan.steps.iter().map(|step| step.title.clone()).collect();
+            let texts: Vec<String> = plan.steps.iter().map(|step| step.title.to_string()).collect();
             for (number, pair) in pair_steps(&stage.steps, &texts).into_iter().enumerate() {
                 if let Some(pair) = pair {
                     old.insert(StepId { stage: *index, step: number }, stage.steps[pair].clone());
@@ -223,7 +223,7 @@ impl Writer<'_> {
         let line = self.planned.file.line_col(step.span.start).line;
         let mut report = StepReport {
             line,
-            instruction: step.title.clone(),
+            instruction: step.title.to_string(),
             outcome: Outcome::NotReached,
             milliseconds: 0,
             reasons: Vec::new(),

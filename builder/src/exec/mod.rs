@@ -145,7 +145,7 @@ impl Planned {
             index: *index,
             name: self.graph.stages[*index].shown_name(),
             base: self.graph.shown_base(*index),
-            steps: plan.steps.iter().map(|s| s.title.clone()).collect(),
+            steps: plan.steps.iter().map(|s| s.title.to_string()).collect(),
         };
         self.plans.iter().map(summary).collect()
     }

@@ -88,7 +88,7 @@ pub(crate) fn run(
             cause => BuildError::AtInstruction {
                 file: Arc::clone(&planned.file),
                 span: step.span,
-                step: step.title.clone(),
+                step: step.title.to_string(),
                 cause: Box::new(cause),
             },
         })?;

@@ -110,7 +110,7 @@ fn exact(node: &Node, at: usize) -> Vec<Token> {
     vec![Token::new(at..node.rest.end)]
 }
 
-fn words(words: Vec<Word>, at: usize) -> Vec<Token> {
+fn words(words: Vec<Word<'_>>, at: usize) -> Vec<Token> {
     words.into_iter().map(|word| Token::new(at + word.range.start..at + word.range.end)).collect()
 }
 

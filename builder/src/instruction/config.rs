@@ -18,9 +18,9 @@ pub(super) struct Words {
 }
 
 impl Words {
-    fn new(node: &Node, words: Vec<Word>) -> Self {
+    fn new(node: &Node, words: &[Word<'_>]) -> Self {
         let spans = words.iter().map(|word| node.span_in_rest(word.range.clone())).collect();
-        let texts = words.into_iter().map(|word| word.text).collect();
+        let texts = words.iter().map(|word| word.text.to_owned()).collect();
         Self { texts, spans, json: false }
     }
 
@@ -28,7 +28,7 @@ impl Words {
     pub(super) fn json_or_blank(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Self> {
         match json_form(node.rest()) {
             JsonForm::Strings(texts) => Some(Self { texts, spans: Vec::new(), json: true }),
-            JsonForm::NotJson => Some(Self::new(node, blank_words(node.rest()))),
+            JsonForm::NotJson => Some(Self::new(node, &blank_words(node.rest()))),
             JsonForm::NotStrings => {
                 out.push(not_strings(node));
                 None
@@ -38,7 +38,7 @@ impl Words {
 
     /// Words between blanks.
     pub(super) fn blank(node: &Node) -> Self {
-        Self::new(node, blank_words(node.rest()))
+        Self::new(node, &blank_words(node.rest()))
     }
 }
 
@@ -87,24 +87,25 @@ pub(super) fn pairs(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Pairs> {
     if !first.text.contains('=') {
         return legacy_pair(node, out);
     }
-    let keyword = node.keyword.to_uppercase();
-    let mut pairs = Vec::new();
+    let mut pairs = Vec::with_capacity(words.len());
+    let mut spans = Vec::with_capacity(words.len());
     let mut good = true;
     for word in &words {
         let span = node.span_in_rest(word.range.clone());
+        spans.push(span);
         match word.text.split_once('=') {
             Some(("", _)) => {
+                let keyword = node.keyword.to_uppercase();
                 out.push(bad_arguments(span, format!("{keyword} names can not be blank")));
                 good = false;
             }
             Some((key, value)) => pairs.push((key.to_owned(), value.to_owned())),
             None => {
-                out.push(missing_equals(span, &word.text));
+                out.push(missing_equals(span, word.text));
                 good = false;
             }
         }
     }
-    let spans = words.iter().map(|word| node.span_in_rest(word.range.clone())).collect();
     good.then_some(Pairs { pairs, spans })
 }
 
@@ -138,7 +139,7 @@ pub(super) fn args(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Vec<ArgDec
         out.push(at_least_one(node));
         return None;
     }
-    let mut args = Vec::new();
+    let mut args = Vec::with_capacity(words.len());
     for word in words {
         let span = node.span_in_rest(word.range.clone());
         match word.text.split_once('=') {
@@ -148,7 +149,7 @@ pub(super) fn args(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Vec<ArgDec
                 default: Some(default.to_owned()),
                 span,
             }),
-            None => args.push(ArgDecl { name: word.text, default: None, span }),
+            None => args.push(ArgDecl { name: word.text.to_owned(), default: None, span }),
         }
     }
     Some(args)

@@ -15,7 +15,7 @@ pub(super) fn stage(node: &Node, index: usize, out: &mut Vec<Diagnostic>) -> Sta
         name: None,
         name_written: None,
         name_span: None,
-        base: words.first().map(|word| word.text.clone()).unwrap_or_default(),
+        base: words.first().map(|word| word.text.to_owned()).unwrap_or_default(),
         base_span: words.first().map_or(node.keyword_span, |w| node.span_in_rest(w.range.clone())),
         platform: flags.raw("platform").map(str::to_owned).filter(|text| !text.is_empty()),
         instructions: Vec::new(),
@@ -30,7 +30,7 @@ pub(super) fn stage(node: &Node, index: usize, out: &mut Vec<Diagnostic>) -> Sta
             let lower = name.text.to_lowercase();
             if is_stage_name(&lower) {
                 stage.name = Some(lower);
-                stage.name_written = Some(name.text.clone());
+                stage.name_written = Some(name.text.to_owned());
                 stage.name_span = Some(span);
             } else {
                 out.push(

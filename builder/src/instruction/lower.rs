@@ -52,13 +52,12 @@ pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
             file.stages.push(stage);
             continue;
         }
-        let known = is_known(&node.keyword);
         let located = located(node, &mut out);
         if let Some(stage) = file.stages.last_mut() {
             stage.instructions.extend(located.map(Arc::new));
         } else if node.keyword.eq_ignore_ascii_case("arg") {
             file.global_args.extend(located.and_then(global_arg));
-        } else if known {
+        } else if name_of(&node.keyword).is_some() {
             homeless.get_or_insert(node.keyword_span);
         }
     }
@@ -84,13 +83,16 @@ pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
 
 fn global_arg(located: Located) -> Option<GlobalArg> {
     match located.instruction {
-        Instruction::Arg(args) => Some(GlobalArg { args, span: located.span, text: located.text }),
+        Instruction::Arg(args) => {
+            Some(GlobalArg { args, span: located.span, text: located.text.to_string() })
+        }
         _ => None,
     }
 }
 
-fn is_known(keyword: &str) -> bool {
-    NAMES.iter().any(|name| keyword.eq_ignore_ascii_case(name))
+/// The instruction's name in upper case, if there is one.
+fn name_of(keyword: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|name| keyword.eq_ignore_ascii_case(name))
 }
 
 /// One instruction other than FROM, with its place.
@@ -99,7 +101,7 @@ pub(super) fn located(node: &Node, out: &mut Vec<Diagnostic>) -> Option<Located>
         instruction: Instruction::Shell(Vec::new()),
         span: node.span,
         line_span: node.line_span(),
-        text: node.line.text.trim().to_owned(),
+        text: Arc::from(node.line.text.trim()),
         keyword: node.keyword.clone(),
         word_spans: Vec::new(),
         flag_spans: Vec::new(),
@@ -114,8 +116,11 @@ fn instruction(
     located: &mut Located,
     out: &mut Vec<Diagnostic>,
 ) -> Option<Instruction> {
-    let keyword = node.keyword.to_ascii_uppercase();
-    match keyword.as_str() {
+    let Some(keyword) = name_of(&node.keyword) else {
+        out.push(unknown(node));
+        return None;
+    };
+    match keyword {
         "RUN" => return run(node, located, out),
         "COPY" => return copy(node, located, &COPY_FLAGS, out).map(Instruction::Copy),
         "ADD" => return copy(node, located, &ADD_FLAGS, out).map(Instruction::Add),
@@ -127,13 +132,9 @@ fn instruction(
         // The reference never looks at the flags of these two.
         "ARG" => return config::args(node, out).map(Instruction::Arg),
         "STOPSIGNAL" => return config::one(node, out).map(Instruction::StopSignal),
-        _ if is_known(&keyword) => drop(Flags::read(node, &[], out)),
-        _ => {
-            out.push(unknown(node));
-            return None;
-        }
+        _ => drop(Flags::read(node, &[], out)),
     }
-    Some(match keyword.as_str() {
+    Some(match keyword {
         "ENV" | "LABEL" => {
             let pairs = config::pairs(node, out)?;
             located.word_spans = pairs.spans;
@@ -243,12 +244,12 @@ fn copy(
     specs: &[FlagSpec],
     out: &mut Vec<Diagnostic>,
 ) -> Option<Copy> {
-    let keyword = node.keyword.to_uppercase();
     let errors_before = out.len();
     let flags = Flags::read(node, specs, out);
     let words = Words::json_or_blank(node, out)?;
     let Some((dest, sources)) = words.texts.split_last().filter(|(_, sources)| !sources.is_empty())
     else {
+        let keyword = node.keyword.to_uppercase();
         out.push(bad_arguments(
             node.rest_span(),
             format!(
@@ -259,6 +260,7 @@ fn copy(
     };
     if heredoc_word(dest).is_some() {
         let span = words.spans.last().copied().unwrap_or(node.rest_span());
+        let keyword = node.keyword.to_uppercase();
         let message = format!("{keyword} cannot accept a heredoc as a destination");
         out.push(bad_arguments(span, message));
     }

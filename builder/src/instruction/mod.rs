@@ -117,8 +117,8 @@ pub struct Located {
     pub span: Span,
     /// Where the joined line stands, without heredoc bodies.
     pub line_span: Span,
-    /// The joined line as written, trimmed: for history, progress and messages.
-    pub text: String,
+    /// The joined line as written, trimmed: for history, progress and messages. Steps share it.
+    pub text: Arc<str>,
     /// The keyword as written.
     pub keyword: String,
     /// Where each argument word stands, where words have places of their own.

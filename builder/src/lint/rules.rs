@@ -145,7 +145,7 @@ fn legacy_pair(node: &Node) -> Option<Found<'_>> {
     );
     let span = node.rest_span();
     let found = Found::new("LegacyKeyValueFormat", span, message, &node.comments);
-    let Some(pair) = equal_pair(node, &first.text) else { return Some(found) };
+    let Some(pair) = equal_pair(node, first.text) else { return Some(found) };
     Some(found.with(|it| it.with_fix("join name and value with `=`", span, pair)))
 }
 
@@ -171,7 +171,7 @@ fn from_as_casing(node: &Node) -> Option<Found<'_>> {
         return None;
     }
     let words = Some(blank_words(node.rest())).filter(|words| words.len() == 3)?;
-    let as_word = &words[1].text;
+    let as_word = words[1].text;
     let same = (is_lower(from) && is_lower(as_word)) || (is_upper(from) && is_upper(as_word));
     let wanted = if is_lower(from) { as_word.to_lowercase() } else { as_word.to_uppercase() };
     let span = node.span_in_rest(words[1].range.clone());
@@ -190,7 +190,7 @@ fn definition_description(node: &Node) -> Option<Found<'_>> {
     } else if is("arg") {
         let words = quoted_words(node.rest(), node.escape);
         let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
-        ("ARG", words.iter().map(|word| name(&word.text)).collect())
+        ("ARG", words.iter().map(|word| name(word.text)).collect())
     } else {
         return None;
     };

@@ -162,7 +162,7 @@ pub(super) fn workdir(
     if makes_layer {
         planner.steps.push(Step {
             span: located.span,
-            title: format!("WORKDIR {dir}"),
+            title: format!("WORKDIR {dir}").into(),
             action: Action::Workdir { path: dir, user: planner.state.config.user.clone() },
         });
     }

@@ -259,7 +259,7 @@ fn text(located: &Located, action: Option<&Action>, trace: &Trace, plan: &StageP
         Some(Action::Copy(copy)) => copy_text(located, copy),
         _ => match trace.entry {
             Some(entry) => plan.history()[entry].created_by.to_string(),
-            None => located.text.clone(),
+            None => located.text.to_string(),
         },
     }
 }

@@ -110,7 +110,7 @@ pub struct Step {
     /// Where it is in the Dockerfile.
     pub span: Span,
     /// The instruction on one line, for people.
-    pub title: String,
+    pub title: Arc<str>,
     /// What it does.
     pub action: Action,
 }

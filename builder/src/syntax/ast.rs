@@ -213,8 +213,10 @@ impl Heredoc {
 pub struct LogicalLine {
     /// The joined text.
     pub text: String,
-    /// (offset in `text`, offset in the file) where a run of equal bytes begins.
+    /// (offset in `text`, offset in the file) where a run of equal bytes begins; empty if there is one.
     runs: Vec<(usize, usize)>,
+    /// Offset in the file of the first run.
+    start: usize,
     /// Offset in the file of the end of the last run.
     end: usize,
 }
@@ -222,24 +224,32 @@ pub struct LogicalLine {
 impl LogicalLine {
     /// Joins pieces of the file, each with its offset.
     pub(super) fn join(pieces: &[(usize, &[u8])]) -> Self {
-        let mut bytes = Vec::new();
-        let mut runs: Vec<(usize, usize)> = Vec::new();
-        let mut end = 0;
+        let mut bytes = Vec::with_capacity(pieces.iter().map(|(_, piece)| piece.len()).sum());
+        let mut runs = Vec::with_capacity(if pieces.len() > 1 { pieces.len() } else { 0 });
         for (offset, piece) in pieces {
-            runs.push((bytes.len(), *offset));
+            if pieces.len() > 1 {
+                runs.push((bytes.len(), *offset));
+            }
             bytes.extend_from_slice(piece);
-            end = offset + piece.len();
         }
+        let start = pieces.first().map_or(0, |(offset, _)| *offset);
+        let end = pieces.last().map_or(0, |(offset, piece)| offset + piece.len());
         match String::from_utf8(bytes) {
-            Ok(text) => Self { text, runs, end },
-            Err(error) => Self::join_invalid(&error.into_bytes(), &runs, end),
+            Ok(text) => Self { text, runs, start, end },
+            Err(error) => {
+                if runs.is_empty() {
+                    runs.push((0, start));
+                }
+                Self::join_invalid(&error.into_bytes(), &runs, end)
+            }
         }
     }
 
     /// As [`Self::join`], for bytes that are no UTF-8: a bad byte grows to the three of U+FFFD, so
     /// the run ends there and the next begins after it.
     fn join_invalid(bytes: &[u8], runs: &[(usize, usize)], end: usize) -> Self {
-        let mut line = Self { text: String::new(), runs: Vec::new(), end };
+        let start = runs.first().map_or(0, |(_, offset)| *offset);
+        let mut line = Self { text: String::new(), runs: Vec::new(), start, end };
         let to_file = |at: usize| {
             let run = runs[runs.partition_point(|(start, _)| *start <= at).saturating_sub(1)];
             run.1 + (at - run.0)
@@ -268,6 +278,9 @@ impl LogicalLine {
     /// The offset in the file of the byte at `at` of the text.
     #[must_use]
     pub fn offset(&self, at: usize) -> usize {
+        if self.runs.is_empty() {
+            return (self.start + at).min(self.end);
+        }
         let index = self.runs.partition_point(|(start, _)| *start <= at);
         match index.checked_sub(1).and_then(|run| self.runs.get(run)) {
             Some((start, offset)) => (offset + (at - start)).min(self.end),

@@ -26,6 +26,7 @@ pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
         zone: DirectiveZone::default(),
         comments: Vec::new(),
         instructions: 0,
+        pieces: Vec::new(),
     };
     if source.bytes.len() > MAX_DOCKERFILE_BYTES {
         parser.give_up(0, &format!("the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes"));
@@ -66,7 +67,7 @@ impl Iterator for Lines<'_> {
     fn next(&mut self) -> Option<PhysicalLine> {
         let start = self.at;
         let rest = self.bytes.get(start..).filter(|rest| !rest.is_empty())?;
-        let length = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+        let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
         self.at = start + length;
         Some(PhysicalLine { start, end: self.at })
     }
@@ -81,6 +82,8 @@ struct Parser<'a> {
     comments: Vec<Comment>,
     /// Instructions so far.
     instructions: usize,
+    /// Room for the pieces of one instruction.
+    pieces: Vec<(usize, &'a [u8])>,
 }
 
 impl<'a> Parser<'a> {
@@ -149,7 +152,8 @@ impl<'a> Parser<'a> {
     /// An instruction that begins with `first`, at offset `start`.
     fn instruction(&mut self, start: usize, first: &'a [u8]) -> Node {
         let escape = self.ast.directives.escape;
-        let mut pieces = Vec::new();
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.clear();
         let mut blank_continuations = Vec::new();
         let mut end = start + first.len();
         let (piece, mut continued) = trim_continuation(first, escape);
@@ -179,6 +183,7 @@ impl<'a> Parser<'a> {
             self.over_limit(Span::new(start, start + first.len()), message);
         }
         let line = LogicalLine::join(&pieces);
+        self.pieces = pieces;
         let CommandSplit { keyword, flags, rest } = word::split_command(&line, escape);
         let mut node = Node {
             keyword: line.text[keyword.clone()].to_owned(),
@@ -293,7 +298,9 @@ impl<'a> Parser<'a> {
 /// Whether the instruction (or the trigger of an ONBUILD) may open heredocs: RUN, COPY and ADD in
 /// other than JSON form.
 fn takes_heredocs(node: &Node) -> bool {
-    if !node.line.text.contains("<<") {
+    // Most lines have no `<` at all, which is found out faster.
+    let Some(at) = memchr::memchr(b'<', node.line.text.as_bytes()) else { return false };
+    if !node.line.text[at..].contains("<<") {
         return false;
     }
     if !node.keyword.eq_ignore_ascii_case("onbuild") {
@@ -334,6 +341,11 @@ fn count_tabs(content: &[u8]) -> usize {
 
 /// Without leading Unicode white space.
 fn trim_start(content: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
+    let content = &content[content.iter().take_while(|byte| is_blank(byte)).count()..];
+    if content.first().is_none_or(u8::is_ascii) {
+        return content;
+    }
     let valid = content.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     &content[valid.len() - valid.trim_start().len()..]
 }

@@ -235,7 +235,7 @@ fn json_forms() {
 #[test]
 fn words_with_quotes() {
     let words = |text: &str| -> Vec<String> {
-        quoted_words(text, Escape::Backslash).into_iter().map(|word| word.text).collect()
+        quoted_words(text, Escape::Backslash).into_iter().map(|word| word.text.to_owned()).collect()
     };
     assert_eq!(
         words(r#"a="x y" b='q r' c=e\ f d=\"g h"#),

@@ -21,10 +21,10 @@ pub(crate) struct CommandSplit {
 
 /// A word of a text, and where it stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Word {
+pub(crate) struct Word<'a> {
     /// The word.
-    pub(crate) text: String,
-    /// Where it stands.
+    pub(crate) text: &'a str,
+    /// Where it stands; longer than the word by an escape character that ends the text.
     pub(crate) range: Range<usize>,
 }
 
@@ -86,9 +86,12 @@ fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWo
 /// Reads one flag at `at`: quotes go, the escape character makes the next one literal, in quotes of
 /// either kind too.
 fn flag_word(text: &str, at: usize, escape: char) -> (String, usize) {
-    let mut word = String::new();
+    let from = &text[at..];
+    let special = |c: char| c == escape || c == '\'' || c == '"' || c.is_whitespace();
+    let end = from.find(special).unwrap_or(from.len());
+    let mut word = from[..end].to_owned();
     let mut quote = None;
-    let mut chars = text[at..].char_indices();
+    let mut chars = from[end..].char_indices().map(|(offset, c)| (end + offset, c));
     while let Some((offset, c)) = chars.next() {
         if c == escape {
             word.extend(chars.next().map(|(_, escaped)| escaped));
@@ -105,31 +108,32 @@ fn flag_word(text: &str, at: usize, escape: char) -> (String, usize) {
 }
 
 /// Words between blanks, nothing quoted.
-pub(crate) fn blank_words(text: &str) -> Vec<Word> {
+pub(crate) fn blank_words(text: &str) -> Vec<Word<'_>> {
     let mut words = Vec::new();
     let mut at = 0;
     for piece in text.split(is_blank) {
         let range = at..at + piece.len();
         at = range.end + 1;
         if !piece.is_empty() {
-            words.push(Word { text: piece.to_owned(), range });
+            words.push(Word { text: piece, range });
         }
     }
     words
 }
 
 /// Words between white space outside quotes; quotes and escapes stay in the words.
-pub(crate) fn quoted_words(text: &str, escape: Escape) -> Vec<Word> {
+pub(crate) fn quoted_words(text: &str, escape: Escape) -> Vec<Word<'_>> {
     let escape = escape.as_char();
     let mut words = Vec::new();
-    let mut word = String::new();
     let mut start = None;
     let mut quote = None;
+    // Where the last word ends.
+    let mut end = text.len();
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         if quote.is_none() && c.is_whitespace() {
             if let Some(start) = start.take() {
-                push_word(&mut words, &mut word, start..at);
+                words.push(Word { text: &text[start..at], range: start..at });
             }
             continue;
         }
@@ -139,23 +143,13 @@ pub(crate) fn quoted_words(text: &str, escape: Escape) -> Vec<Word> {
             None if c == '\'' || c == '"' => quote = Some(c),
             _ => {}
         }
-        if c == escape && quote != Some('\'') {
-            // An escape character at the very end is dropped.
-            let Some((_, escaped)) = chars.next() else { break };
-            word.push(c);
-            word.push(escaped);
-        } else {
-            word.push(c);
+        // An escape character at the very end is dropped.
+        if c == escape && quote != Some('\'') && chars.next().is_none() {
+            end = at;
         }
     }
-    if let Some(start) = start {
-        push_word(&mut words, &mut word, start..text.len());
+    if let Some(start) = start.filter(|start| *start < end) {
+        words.push(Word { text: &text[start..end], range: start..text.len() });
     }
     words
-}
-
-fn push_word(words: &mut Vec<Word>, word: &mut String, range: Range<usize>) {
-    if !word.is_empty() {
-        words.push(Word { text: std::mem::take(word), range });
-    }
 }

@@ -28,7 +28,7 @@ pub(super) fn find(located: &Located) -> Option<Found<'_>> {
 
 /// What secret is written out in an instruction, if any.
 fn written_out(located: &Located) -> Option<&'static str> {
-    let mut text = located.text.clone();
+    let mut text = located.text.to_string();
     match &located.instruction {
         Instruction::Run(run) => {
             run.heredocs.iter().for_each(|heredoc| text.push_str(&decode(&heredoc.body)));
