@@ -98,7 +98,7 @@ impl<'b> Lexer<'b> {
     }
 
     /// Whether a word stands for itself: nothing in it is special, and it is within the limit.
-    fn is_plain(self, word: &str) -> bool {
+    pub(crate) fn is_plain(self, word: &str) -> bool {
         let special = |byte: u8| matches!(byte, b'$' | b'\'' | b'"' | 0xef);
         let escape = self.escape as u8;
         self.escape.is_ascii()

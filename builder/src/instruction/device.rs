@@ -1,5 +1,7 @@
 //! RUN `--device=name[,required]`.
 
+use std::borrow::Cow;
+
 use super::value::{csv_fields, parse_bool};
 
 /// A device that a step asks for.
@@ -55,7 +57,7 @@ impl Device {
     pub fn parse(text: &str) -> Result<Self, DeviceError> {
         let fields = csv_fields(text).map_err(|reason| DeviceError::Csv { reason })?;
         let mut device = Self::default();
-        for field in fields {
+        for field in fields.into_iter().map(Cow::into_owned) {
             let (key, value) = match field.split_once('=') {
                 Some((key, value)) => (key.to_lowercase(), Some(value)),
                 None => (field.to_lowercase(), None),

@@ -5,21 +5,38 @@ use std::fmt::Write as _;
 /// Go's `%v` of a list: `[a b]`.
 #[must_use]
 pub fn go_list<S: AsRef<str>>(words: &[S]) -> String {
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    format!("[{}]", words.join(" "))
+    bracketed(words, String::push_str)
+}
+
+fn bracketed<S: AsRef<str>>(words: &[S], push: fn(&mut String, &str)) -> String {
+    let length = words.iter().map(|word| word.as_ref().len() + "\"\" ".len()).sum::<usize>();
+    let mut text = String::with_capacity(length + "[]".len());
+    text.push('[');
+    for (index, word) in words.iter().enumerate() {
+        if index > 0 {
+            text.push(' ');
+        }
+        push(&mut text, word.as_ref());
+    }
+    text.push(']');
+    text
 }
 
 /// Go's `%q` of a list: `["a" "b"]`.
 #[must_use]
 pub fn go_quote_list<S: AsRef<str>>(words: &[S]) -> String {
-    let words: Vec<String> = words.iter().map(|word| go_quote(word.as_ref())).collect();
-    format!("[{}]", words.join(" "))
+    bracketed(words, push_quoted)
 }
 
 /// Go's `%q` of a text.
 #[must_use]
 pub fn go_quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
+    push_quoted(&mut quoted, text);
+    quoted
+}
+
+fn push_quoted(quoted: &mut String, text: &str) {
     quoted.push('"');
     for c in text.chars() {
         match c {
@@ -34,11 +51,10 @@ pub fn go_quote(text: &str) -> String {
             '\x0b' => quoted.push_str("\\v"),
             ' '..='~' => quoted.push(c),
             c if is_printable(c) => quoted.push(c),
-            c => push_escape(&mut quoted, c as u32),
+            c => push_escape(quoted, c as u32),
         }
     }
     quoted.push('"');
-    quoted
 }
 
 fn push_escape(quoted: &mut String, code: u32) {

@@ -1,6 +1,8 @@
 //! Values within flags, read as the reference's libraries read them: numbers, truth, sizes, and
 //! lines of comma-separated values.
 
+use std::borrow::Cow;
+
 /// An unsigned number without a sign, as Go's ParseUint reads it.
 pub(super) fn number(value: &str, radix: u32) -> Option<u32> {
     if value.starts_with('+') { None } else { u32::from_str_radix(value, radix).ok() }
@@ -41,7 +43,7 @@ pub(super) fn parse_size(value: &str) -> Option<u64> {
 }
 
 /// The fields of one line of comma-separated values with RFC 4180 quoting.
-pub(super) fn csv_fields(text: &str) -> Result<Vec<String>, &'static str> {
+pub(super) fn csv_fields(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     if text.is_empty() {
         return Err("EOF");
     }
@@ -49,13 +51,14 @@ pub(super) fn csv_fields(text: &str) -> Result<Vec<String>, &'static str> {
     let mut rest = text;
     loop {
         let (field, after) = if let Some(quoted) = rest.strip_prefix('"') {
-            quoted_field(quoted)?
+            let (field, after) = quoted_field(quoted)?;
+            (Cow::Owned(field), after)
         } else {
             let end = rest.find(',').unwrap_or(rest.len());
             if rest[..end].contains('"') {
                 return Err("bare \" in non-quoted-field");
             }
-            (rest[..end].to_owned(), &rest[end..])
+            (Cow::Borrowed(&rest[..end]), &rest[end..])
         };
         fields.push(field);
         match after.strip_prefix(',') {

@@ -5,6 +5,7 @@ use super::{Action, Step};
 use crate::instruction::format::{go_list, go_quote_list};
 use crate::instruction::{ArgDecl, Command, Healthcheck, Located, expose, signal};
 use lapstrake_layerstore::oci;
+use std::sync::Arc;
 
 /// The shell of shell-form instructions when no SHELL says otherwise.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -70,7 +71,7 @@ pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result
     let pairs = pairs(planner, raw)?;
     for (name, value) in &pairs {
         planner.set(name, value)?;
-        let pair = format!("{name}={value}");
+        let pair = [name, "=", value].concat();
         let env = &mut planner.state.config.env;
         let same = |old: &&mut String| {
             old.strip_prefix(name.as_str())
@@ -94,21 +95,22 @@ pub(super) fn label(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Resu
 
 impl Planner<'_> {
     /// The words that run a shell-form command.
-    pub(super) fn with_shell(&self, text: &str) -> Vec<String> {
+    pub(super) fn with_shell(&self, text: String) -> Vec<String> {
         let shell = &self.state.config.shell;
-        let mut words: Vec<String> = if shell.is_empty() {
-            DEFAULT_SHELL.map(str::to_owned).to_vec()
+        let mut words = Vec::with_capacity(shell.len().max(DEFAULT_SHELL.len()) + 1);
+        if shell.is_empty() {
+            words.extend(DEFAULT_SHELL.map(str::to_owned));
         } else {
-            shell.clone()
-        };
-        words.push(text.to_owned());
+            words.extend_from_slice(shell);
+        }
+        words.push(text);
         words
     }
 
     fn command(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(words) => words.clone(),
-            Command::Shell(text) => self.with_shell(text),
+            Command::Shell(text) => self.with_shell(text.clone()),
         }
     }
 }
@@ -158,11 +160,12 @@ pub(super) fn workdir(
     planner.state.config.working_dir.clone_from(&dir);
     // Other ways to write the root make a layer, an empty one.
     let makes_layer = dir != "/";
-    planner.history(format!("WORKDIR {dir}"), makes_layer);
+    let title: Arc<str> = ["WORKDIR ", &dir].concat().into();
+    planner.history(Arc::clone(&title), makes_layer);
     if makes_layer {
         planner.steps.push(Step {
             span: located.span,
-            title: format!("WORKDIR {dir}").into(),
+            title,
             action: Action::Workdir { path: dir, user: planner.state.config.user.clone() },
         });
     }

@@ -117,7 +117,10 @@ fn remotes(
 }
 
 fn history(step: &CopyStep, copy: &Copy, dest: &str) -> String {
-    let mut text = String::from(if step.is_add { "ADD" } else { "COPY" });
+    let sources = step.sources.iter().map(|source| source.len() + 1).sum::<usize>();
+    let mut text =
+        String::with_capacity(sources + dest.len() + "COPY --chown=user:group".len() * 2);
+    text.push_str(if step.is_add { "ADD" } else { "COPY" });
     if step.parents {
         text.push_str(" --parents");
     }

@@ -15,10 +15,10 @@ const SCRIPT_DIR: &str = "/dev/pipes";
 pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> Result<(), Problem> {
     let (argv, script) = match run.script() {
         RunScript::Exec(words) => (words, None),
-        RunScript::Shell(text) => (planner.with_shell(&text), None),
+        RunScript::Shell(text) => (planner.with_shell(text), None),
         RunScript::File { name, content } => {
             let path = format!("{SCRIPT_DIR}/{name}");
-            (planner.with_shell(&path), Some((path, content)))
+            (planner.with_shell(path.clone()), Some((path, content)))
         }
     };
     let mounts =
@@ -92,10 +92,12 @@ fn insecure(planner: &Planner<'_>, asked: Security) -> Result<bool, Problem> {
 /// `RUN |2 a=1 b=2 /bin/sh -c …`: the declared arguments, each once, with their present values.
 fn history(planner: &Planner<'_>, argv: &[String]) -> String {
     const END: &str = " # buildkit";
+    // Only to have room at once: most values are versions.
+    const USUAL_VALUE_BYTES: usize = 12;
     let state = &planner.state;
-    let mut text = String::with_capacity(
-        "RUN".len() + argv.iter().map(|word| word.len() + 1).sum::<usize>() + END.len(),
-    );
+    let words = argv.iter().map(|word| word.len() + 1).sum::<usize>();
+    let args = state.args.iter().map(|(name, _)| name.len() + USUAL_VALUE_BYTES).sum::<usize>();
+    let mut text = String::with_capacity("RUN |00".len() + args + words + END.len());
     text.push_str("RUN");
     if !state.args.is_empty() {
         let written = write!(text, " |{}", state.args.len());

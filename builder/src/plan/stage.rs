@@ -209,6 +209,9 @@ impl Planner<'_> {
 
     /// Expand one word with what is set before this instruction.
     pub(super) fn expand(&self, word: &str) -> Result<String, Problem> {
+        if self.lexer().is_plain(word) {
+            return Ok(word.to_owned());
+        }
         self.try_expand(word).map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
     }
 
