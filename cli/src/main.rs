@@ -7,12 +7,14 @@
 
 mod args;
 mod commands;
+mod config;
 mod error;
 mod exit;
 mod output_file;
 mod session;
 mod settings;
 mod signals;
+mod storage;
 mod ui;
 mod values;
 mod wiring;

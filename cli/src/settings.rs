@@ -29,6 +29,10 @@ pub(crate) struct Settings {
     pub(crate) home: Option<PathBuf>,
     /// Where programs are looked for.
     pub(crate) search_path: Option<OsString>,
+    /// `LAP_KEEP_STORAGE` as it was given.
+    pub(crate) keep_storage: Option<String>,
+    /// The user's configuration.
+    pub(crate) config_file: Option<PathBuf>,
     /// How http goes out.
     pub(crate) proxies: Proxies,
     /// The present time in seconds since 1970.
@@ -60,6 +64,8 @@ impl Settings {
             ssh_auth_sock: path("SSH_AUTH_SOCK"),
             home: path("HOME"),
             search_path: env::var_os("PATH"),
+            keep_storage: variable("LAP_KEEP_STORAGE"),
+            config_file: config_file(),
             proxies: proxies(),
             now: now(),
         }
@@ -92,6 +98,16 @@ fn store_root(flag: Option<PathBuf>) -> Result<PathBuf, RootUnknown> {
     let data = path("XDG_DATA_HOME").filter(|path| path.is_absolute());
     let home = || path("HOME").map(|home| home.join(".local/share"));
     data.or_else(home).map(|data| data.join("lapstrake")).ok_or(RootUnknown)
+}
+
+/// Where the user's configuration would be.
+fn config_file() -> Option<PathBuf> {
+    let named = path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    if named.is_none() && rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/etc/lapstrake/config.json"));
+    }
+    let folder = named.or_else(|| Some(path("HOME")?.join(".config")));
+    folder.map(|folder| folder.join("lapstrake/config.json"))
 }
 
 /// Where docker and the containers tools keep credentials, in the order in which they are asked.

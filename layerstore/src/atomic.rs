@@ -30,6 +30,8 @@ pub struct Staging {
     is_left: bool,
 }
 
+/// How the name of a directory begins that was left to be swept, not lost by a process that died.
+pub(crate) const LEFT_PREFIX: &str = "old-";
 /// How often a directory is tried again that a sweeper took between its making and its locking.
 const CREATE_ATTEMPTS: u32 = 100;
 
@@ -97,6 +99,10 @@ impl Staging {
 impl Staging {
     /// Ends the ownership and removes nothing: what is in it is for the next [`sweep`].
     pub fn leave(mut self) {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let left = self.path.with_file_name(format!("{LEFT_PREFIX}{name}"));
+        // Under the old name it would be taken for what a dead process left, and be swept as well.
+        fs::rename(&self.path, left).unwrap_or_default();
         self.is_left = true;
     }
 }

@@ -6,6 +6,7 @@ use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::storage::Keeper;
 use crate::ui::terminal::print;
 use lapstrake_layerstore::oci::{Platform, time};
 use lapstrake_layerstore::reference::Reference;
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let name = args.name.as_deref().map(Reference::parse).transpose()?;
     changes::check(&args.change)?;
     let session = Session::open(settings)?;
+    let _keeper = Keeper::start(&session, None)?;
     let lease = session.store.lease()?;
     let mut reader: Box<dyn Read + Send> = if args.file == Path::new("-") {
         Box::new(io::stdin())

@@ -4,6 +4,7 @@ use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::storage::Keeper;
 use crate::ui::format;
 use crate::ui::terminal::print;
 use lapstrake_layerstore::oci::Platform;
@@ -42,6 +43,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
     let input = args.input.as_deref().filter(|path| *path != Path::new("-"));
     let session = Session::open(settings)?;
+    let _keeper = Keeper::start(&session, None)?;
     let lease = session.store.lease()?;
     let options = LoadOptions { platform: args.platform.clone(), ..LoadOptions::default() };
     let images: NamedImages = match input {

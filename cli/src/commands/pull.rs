@@ -5,6 +5,7 @@ use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::storage::Keeper;
 use crate::ui::terminal::{note, print};
 use crate::wiring::{self, TransferLines};
 use lapstrake_layerstore::oci::Platform;
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let session = Session::open(settings)?;
     let client = wiring::client(&session.settings, &args.registry)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let _keeper = Keeper::start(&session, None)?;
     let lease = session.store.lease()?;
     let lines = TransferLines::default();
     let progress: &dyn lapstrake_registry::Progress =

@@ -1,4 +1,4 @@
-//! `lap rmi`: removes names; what no name and no cached step needs any more goes with `lap prune`.
+//! `lap rmi`: removes names, and what no other name and no cached step needs of the images.
 
 use crate::error::CommandError;
 use crate::exit::Exit;
@@ -13,8 +13,9 @@ Examples:
   lap rmi app:1 app:2
   lap rmi $(lap images -q old/app)
 
-Removes names. The layers stay as long as other images or cached build steps need them; `lap prune`
-frees what nobody needs.";
+Removes names. Layers that no other image and no cached build step needs are moved aside at once and
+deleted in the background of a later command, or by `lap prune`; `lap prune --all` drops the cached
+steps, too.";
 
 /// Remove images by name or id
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,7 @@ pub(crate) struct Args {
 /// Removes every name given; a name that is not there does not keep the others.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
     let session = Session::open_records(settings)?;
-    let mut missing = None;
+    let (mut missing, mut removed) = (None, Vec::new());
     for name in &args.images {
         match session.image(name) {
             Ok(image) => {
@@ -40,13 +41,16 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
                     None => names_of(&session, &image.record.config)?,
                 };
                 for tag in tags {
-                    session.store.untag(&tag)?;
+                    removed.extend(session.store.untag(&tag)?);
                     print(&format!("untagged {}\n", tag.familiar()))?;
                 }
             }
             Err(_) if args.force => {}
             Err(error) => missing = missing.or(Some(error)),
         }
+    }
+    if !removed.is_empty() {
+        session.store.discard(&removed)?;
     }
     missing.map_or(Ok(Exit::OK), Err)
 }

@@ -15,5 +15,6 @@ mod real_input;
 mod remote;
 mod registry;
 mod run;
+mod storage;
 mod support;
 mod transfer;

@@ -75,6 +75,8 @@ impl Lap {
             "BUILDKIT_PROGRESS",
             "SOURCE_DATE_EPOCH",
             "LAP_ROOT",
+            "LAP_KEEP_STORAGE",
+            "XDG_CONFIG_HOME",
             "DOCKER_CONFIG",
             "REGISTRY_AUTH_FILE",
         ] {

@@ -1,7 +1,12 @@
 //! Who owns which bytes of the store.
 //!
 //! Sizes are what the disk gives (`st_blocks`), and a file with several names counts once, where it
-//! is met first; so the parts add up to what `du -s` says of the root.
+//! is met first; so the parts add up to what `du -s` says of the root. The contents in packs count
+//! with their lengths; indexes and rounding are overhead. Where a file system shares the blocks of a
+//! pack and of a tree (reflinks), both count, as `du` counts them.
+//!
+//! Every layer, blob and content has one [`Owner`]: it is what removing images could free that
+//! matters to people.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,14 +16,10 @@ use std::{
     path::Path,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{Store, gc, mounts};
-use crate::{
-    Digest, ShortId, StoreError,
-    layers::{Layer, Origin},
-    reference::Reference,
-};
+use super::{ImageRecord, Store, cache, gc, mounts};
+use crate::{ContentHash, Digest, ShortId, StoreError, layers::Origin, reference::Reference};
 
 /// The unit of `st_blocks`.
 const BLOCK_BYTES: u64 = 512;
@@ -44,6 +45,72 @@ pub struct Usage {
     pub work: u64,
     /// Tags, leases, indexes, directories.
     pub rest: u64,
+    /// The same bytes by owner.
+    pub owners: OwnerUsage,
+}
+
+/// Whose something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Owner {
+    /// Nothing needs it: a prune frees it.
+    #[default]
+    Unused,
+    /// Only the build cache needs it.
+    Cached,
+    /// One image needs it, of all that have names.
+    Image(Digest),
+    /// Several images need it.
+    Shared,
+}
+
+impl Owner {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Owner::Unused => "unused",
+            Owner::Cached => "cached",
+            Owner::Image(_) => "image",
+            Owner::Shared => "shared",
+        }
+    }
+}
+
+impl Serialize for Owner {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Owner {
+    /// The owner of what both need.
+    fn and(self, other: Owner) -> Owner {
+        match (self, other) {
+            (Owner::Unused, owner) | (owner, Owner::Unused) => owner,
+            (Owner::Cached, _) => other,
+            (_, Owner::Cached) => self,
+            (Owner::Image(one), Owner::Image(two)) if one == two => self,
+            _ => Owner::Shared,
+        }
+    }
+}
+
+/// All bytes of a store, each once.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct OwnerUsage {
+    /// What one image alone needs, of all images.
+    pub exclusive: u64,
+    /// What several images need.
+    pub shared: u64,
+    /// What only the build cache needs, and its records.
+    pub cached: u64,
+    /// Cache mounts.
+    pub mounts: u64,
+    /// What nothing needs, and a prune frees.
+    pub unused: u64,
+    /// Work in progress.
+    pub work: u64,
+    /// Tags, leases, indexes, directories, overhead.
+    pub rest: u64,
 }
 
 /// The bytes of one image.
@@ -53,9 +120,9 @@ pub struct ImageUsage {
     pub reference: Reference,
     /// Its id.
     pub config: Digest,
-    /// Bytes of layers that no other image has.
+    /// Bytes that no other image needs.
     pub exclusive: u64,
-    /// Bytes of layers that other images have, too.
+    /// Bytes that other images need, too.
     pub shared: u64,
 }
 
@@ -66,6 +133,8 @@ pub struct LayerUsage {
     pub layer: ShortId,
     /// Its authoritative form.
     pub origin: Origin,
+    /// Whose it is.
+    pub owner: Owner,
     /// Its directory: table of contents, tree, records.
     pub directory: u64,
     /// The blob it came as, and its compressed forms.
@@ -87,85 +156,196 @@ pub struct PackUsage {
     pub unused: u64,
 }
 
-impl LayerUsage {
-    fn sum(&self) -> u64 {
-        self.directory + self.blobs + self.contents
-    }
-}
-
 impl Store {
     /// Attributes every byte of the store.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        let mut seen = Seen::default();
-        let tags = self.tags()?;
-        let mut users: HashMap<&ShortId, Vec<Reference>> = HashMap::new();
-        for (reference, image) in &tags {
+        let mut count = Count::new(self)?;
+        count.layers()?;
+        count.packs()?;
+        count.configs()?;
+        count.rest()?;
+        Ok(count.usage)
+    }
+}
+
+/// A count under way.
+struct Count<'a> {
+    store: &'a Store,
+    tags: Vec<(Reference, ImageRecord)>,
+    /// Whose each layer is.
+    owners: HashMap<ShortId, Owner>,
+    /// Whose each content is, of those that some layer needs.
+    contents: HashMap<ContentHash, Owner>,
+    /// The bytes of one image alone, and those that it shares, by its config.
+    images: HashMap<Digest, (u64, u64)>,
+    seen: Seen,
+    usage: Usage,
+}
+
+impl<'a> Count<'a> {
+    fn new(store: &'a Store) -> Result<Self, StoreError> {
+        let tags = store.tags()?;
+        let mut owners: HashMap<ShortId, Owner> = HashMap::new();
+        let mut images = HashMap::new();
+        for file in cache::records(store)? {
+            let layer = file.record.and_then(|record| record.layer);
+            if let Some(layer) = layer {
+                owners.insert(layer.short(), Owner::Cached);
+            }
+        }
+        for (_, image) in &tags {
+            images.insert(image.config, (0, 0));
             for layer in image.every().iter().flat_map(|image| &image.layers) {
-                let images = users.entry(layer).or_default();
-                if images.last() != Some(reference) {
-                    images.push(reference.clone());
+                let owner = owners.entry(layer.clone()).or_default();
+                *owner = owner.and(Owner::Image(image.config));
+            }
+        }
+        let (contents, seen, usage) = (HashMap::new(), Seen::default(), Usage::default());
+        Ok(Self { store, tags, owners, contents, images, seen, usage })
+    }
+
+    /// Adds bytes to those of their owner; `users` are the images that need what is shared.
+    fn add(&mut self, owner: Owner, bytes: u64, users: &[Digest]) {
+        let owners = &mut self.usage.owners;
+        match owner {
+            Owner::Unused => owners.unused += bytes,
+            Owner::Cached => owners.cached += bytes,
+            Owner::Image(config) => {
+                owners.exclusive += bytes;
+                self.images.entry(config).or_default().0 += bytes;
+            }
+            Owner::Shared => {
+                owners.shared += bytes;
+                for config in users {
+                    self.images.entry(*config).or_default().1 += bytes;
                 }
             }
         }
-        let mut usage = Usage::default();
-        let mut needed = HashSet::new();
-        for short in self.layers().list()? {
-            let Some(layer) = self.layers().get(&short)? else { continue };
-            let images = users.remove(&short).unwrap_or_default();
-            usage.layers.push(self.layer_usage(&layer, images, &mut seen)?);
-            needed.extend(gc::contents_of(&layer)?);
-        }
-        usage.images = image_usage(&tags, &usage.layers);
-        usage.packs = self.pack_usage(&needed, &mut seen)?;
-        self.rest(&mut usage, &mut seen)?;
-        Ok(usage)
     }
 
-    fn layer_usage(
-        &self,
-        layer: &Layer,
-        images: Vec<Reference>,
-        seen: &mut Seen,
-    ) -> Result<LayerUsage, StoreError> {
-        let mut blobs = 0;
-        for digest in gc::blobs_of(layer)? {
-            blobs += seen.bytes(&self.blobs().path(&digest))?;
+    /// The images that need each layer, and their names.
+    fn users(&self) -> HashMap<ShortId, (Vec<Digest>, Vec<Reference>)> {
+        let mut users: HashMap<ShortId, (Vec<Digest>, Vec<Reference>)> = HashMap::new();
+        for (reference, image) in &self.tags {
+            for layer in image.every().iter().flat_map(|image| &image.layers) {
+                let (configs, names) = users.entry(layer.clone()).or_default();
+                if !configs.contains(&image.config) {
+                    configs.push(image.config);
+                }
+                if names.last() != Some(reference) {
+                    names.push(reference.clone());
+                }
+            }
         }
-        let mut contents = 0;
-        for content in gc::contents_of(layer)? {
-            contents += self.contents().length(&content)?.unwrap_or_default();
-        }
-        let directory = seen.bytes(layer.directory())?;
-        let (layer, origin) = (layer.short().clone(), layer.origin());
-        Ok(LayerUsage { layer, origin, directory, blobs, contents, images })
+        users
     }
 
-    fn pack_usage(
-        &self,
-        needed: &HashSet<crate::ContentHash>,
-        seen: &mut Seen,
-    ) -> Result<PackUsage, StoreError> {
-        let mut usage = PackUsage::default();
-        for (id, path) in self.contents().list_packs()? {
-            usage.count += 1;
-            usage.bytes += seen.bytes(&path)?;
+    /// Layers with their blobs; the contents that they need are only noted.
+    fn layers(&mut self) -> Result<(), StoreError> {
+        let mut users = self.users();
+        let mut shared_contents: HashMap<ContentHash, u64> = HashMap::new();
+        let store = self.store;
+        for short in store.layers().list()? {
+            let Some(layer) = store.layers().get(&short)? else { continue };
+            let owner = self.owners.get(&short).copied().unwrap_or_default();
+            let (configs, images) = users.remove(&short).unwrap_or_default();
+            let mut blobs = 0;
+            for digest in gc::blobs_of(&layer)? {
+                blobs += self.seen.bytes(&store.blobs().path(&digest))?;
+            }
+            let mut contents = 0;
+            for content in gc::contents_of(&layer)? {
+                let length = store.contents().length(&content)?.unwrap_or_default();
+                contents += length;
+                let of_content = self.contents.entry(content).or_default();
+                *of_content = of_content.and(owner);
+                if configs.len() > 1 || matches!(of_content, Owner::Shared) {
+                    shared_contents.insert(content, length);
+                }
+            }
+            let directory = self.seen.bytes(layer.directory())?;
+            self.add(owner, directory + blobs, &configs);
+            let (layer, origin) = (short, layer.origin());
+            let layer = LayerUsage { layer, origin, owner, directory, blobs, contents, images };
+            self.usage.layers.push(layer);
+        }
+        self.share(&shared_contents)
+    }
+
+    /// What images share of contents counts for each of them.
+    fn share(&mut self, contents: &HashMap<ContentHash, u64>) -> Result<(), StoreError> {
+        let is_shared = |content: &ContentHash| self.contents.get(content) == Some(&Owner::Shared);
+        let shared: HashMap<&ContentHash, u64> = contents
+            .iter()
+            .filter(|(content, _)| is_shared(content))
+            .map(|(c, n)| (c, *n))
+            .collect();
+        if shared.is_empty() {
+            return Ok(());
+        }
+        let images: HashMap<Digest, &ImageRecord> =
+            self.tags.iter().map(|(_, image)| (image.config, image)).collect();
+        for (config, image) in images {
+            let mut needed = HashSet::new();
+            for short in image.every().iter().flat_map(|image| &image.layers) {
+                if let Some(layer) = self.store.layers().get(short)? {
+                    needed.extend(gc::contents_of(&layer)?);
+                }
+            }
+            let bytes = needed.iter().filter_map(|content| shared.get(content)).sum::<u64>();
+            self.images.entry(config).or_default().1 += bytes;
+        }
+        Ok(())
+    }
+
+    /// Packs, content by content.
+    fn packs(&mut self) -> Result<(), StoreError> {
+        for (id, path) in self.store.contents().list_packs()? {
+            let on_disk = self.seen.bytes(&path)?;
+            self.usage.packs.count += 1;
+            self.usage.packs.bytes += on_disk;
             // What is damaged or gone has nothing that is needed.
-            let Ok(records) = self.contents().pack_records(id) else { continue };
-            let unused = records.iter().filter(|record| !needed.contains(&record.hash));
-            usage.unused += unused.map(|record| record.length).sum::<u64>();
+            let Ok(records) = self.store.contents().pack_records(id) else { continue };
+            for record in records {
+                // One that lies in two packs is needed in one.
+                let owner = self.contents.remove(&record.hash).unwrap_or_default();
+                if owner == Owner::Unused {
+                    self.usage.packs.unused += record.length;
+                }
+                self.add(owner, record.length, &[]);
+            }
         }
-        Ok(usage)
+        Ok(())
     }
 
-    fn rest(&self, usage: &mut Usage, seen: &mut Seen) -> Result<(), StoreError> {
-        let root = self.root();
-        for mount in mounts::directories(self)? {
-            *usage.mounts.entry(mount.id).or_default() += seen.bytes(&mount.path)?;
+    /// Configs and manifests of images.
+    fn configs(&mut self) -> Result<(), StoreError> {
+        for (_, image) in self.tags.clone() {
+            let configs = image.every().iter().map(|image| image.config);
+            let manifests = image.manifests().map(|manifest| manifest.digest);
+            for digest in configs.chain(manifests) {
+                let bytes = self.seen.bytes(&self.store.blobs().path(&digest))?;
+                self.usage.other_blobs += bytes;
+                self.add(Owner::Image(image.config), bytes, &[]);
+            }
         }
-        usage.other_blobs = seen.bytes(&root.join("blobs"))?;
-        usage.cache = seen.bytes(&root.join("cache"))?;
-        usage.work = seen.bytes(&root.join("work"))?;
-        usage.rest = seen.bytes(root)?;
+        for (digest, _) in self.store.blobs().list()? {
+            let bytes = self.seen.bytes(&self.store.blobs().path(&digest))?;
+            self.usage.other_blobs += bytes;
+            self.add(Owner::Unused, bytes, &[]);
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self) -> Result<(), StoreError> {
+        let root = self.store.root();
+        let usage = &mut self.usage;
+        for mount in mounts::directories(self.store)? {
+            *usage.mounts.entry(mount.id).or_default() += self.seen.bytes(&mount.path)?;
+        }
+        usage.cache = self.seen.bytes(&root.join("cache"))?;
+        usage.work = self.seen.bytes(&root.join("work"))?;
+        usage.rest = self.seen.bytes(root)?;
         let layers = usage.layers.iter().map(|layer| layer.directory + layer.blobs).sum::<u64>();
         let mounts = usage.mounts.values().sum::<u64>();
         usage.total = layers
@@ -175,34 +355,24 @@ impl Store {
             + usage.cache
             + usage.work
             + usage.rest;
+        let owners = &mut usage.owners;
+        owners.mounts = mounts;
+        owners.work = usage.work;
+        owners.cached += usage.cache;
+        let owned = owners.exclusive + owners.shared + owners.cached + owners.unused;
+        owners.rest = usage.total.saturating_sub(owned + mounts + usage.work);
+        let images = &self.images;
+        usage.images = self.tags.iter().map(|tag| image_usage(tag, images)).collect();
         Ok(())
     }
 }
 
-fn image_usage(tags: &[(Reference, super::ImageRecord)], layers: &[LayerUsage]) -> Vec<ImageUsage> {
-    let by_id: HashMap<&ShortId, &LayerUsage> =
-        layers.iter().map(|layer| (&layer.layer, layer)).collect();
-    // Two names of one image do not share it with anybody.
-    let mut owners: HashMap<&ShortId, HashSet<Digest>> = HashMap::new();
-    for (_, image) in tags {
-        for layer in image.every().iter().flat_map(|image| &image.layers) {
-            owners.entry(layer).or_default().insert(image.config);
-        }
-    }
-    let measure = |(reference, image): &(Reference, super::ImageRecord)| {
-        let (mut exclusive, mut shared) = (0, 0);
-        let distinct: HashSet<&ShortId> =
-            image.every().iter().flat_map(|image| &image.layers).collect();
-        for layer in distinct {
-            let bytes = by_id.get(layer).map_or(0, |layer| layer.sum());
-            match owners.get(layer).map_or(0, HashSet::len) {
-                0 | 1 => exclusive += bytes,
-                _ => shared += bytes,
-            }
-        }
-        ImageUsage { reference: reference.clone(), config: image.config, exclusive, shared }
-    };
-    tags.iter().map(measure).collect()
+fn image_usage(
+    (reference, image): &(Reference, ImageRecord),
+    images: &HashMap<Digest, (u64, u64)>,
+) -> ImageUsage {
+    let (exclusive, shared) = images.get(&image.config).copied().unwrap_or_default();
+    ImageUsage { reference: reference.clone(), config: image.config, exclusive, shared }
 }
 
 /// Disk space of a file or of everything in a directory.

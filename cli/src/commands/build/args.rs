@@ -129,6 +129,11 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Cache")]
     pub(super) pull: bool,
 
+    /// Keep the store below this size: what was least recently used of the cache goes [default:
+    /// $LAP_KEEP_STORAGE, else `keep-storage` of the configuration, else no limit]
+    #[arg(long, value_name = "BYTES", value_parser = values::size_bytes, help_heading = "Cache")]
+    pub(super) keep_storage: Option<u64>,
+
     #[command(flatten)]
     pub(super) steps: StepArgs,
     #[command(flatten)]

@@ -29,6 +29,7 @@ use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::signals::Interrupts;
+use crate::storage::Keeper;
 use crate::ui::terminal::note;
 use crate::wiring;
 use deferred::Deferred;
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
         return plan::show(&session, args, &options, format);
     }
     let interrupts = Interrupts::watch()?;
+    let _keeper = Keeper::start(&session, args.keep_storage)?;
     let reporter = report::Reporter::new(args, &session.settings)?;
     let _lease = match deferred {
         None => None,

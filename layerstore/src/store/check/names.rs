@@ -7,7 +7,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::{Check, Fix, Object, Problem, in_words};
 use crate::{
     DiffId, Reference, ShortId, StoreError,
-    atomic::read_record,
+    atomic::{LEFT_PREFIX, read_record},
     oci::Descriptor,
     store::{ImageRecord, cache, epoch_of, gc, lease, lock},
 };
@@ -142,6 +142,10 @@ impl Check<'_> {
 
     pub(super) fn work(&mut self) -> Result<(), StoreError> {
         for path in gc::list(&self.store.root().join("work"))? {
+            // It was moved there to be deleted.
+            if file_name(&path).starts_with(LEFT_PREFIX) {
+                continue;
+            }
             let Ok(directory) = File::open(&path) else { continue };
             // A shared lock does not get into the way of another one that looks.
             if flock(directory.as_fd(), FlockOperation::NonBlockingLockShared).is_ok() {
