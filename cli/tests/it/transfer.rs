@@ -37,11 +37,17 @@ fn saved_images_come_back_the_same() {
 
 #[test]
 fn archives_flow_through_pipes() {
-    let (lap, other) = (built("pipe-out"), Lap::new("pipe-in"));
-    let mut save = lap.command(["save", "app:1"]).stdout(Stdio::piped()).spawn().unwrap();
-    let load = other.command(["load"]).stdin(save.stdout.take().unwrap()).output().unwrap();
-    assert!(save.wait().unwrap().success() && load.status.success());
-    assert_eq!(other.ok(["images", "-q"]), lap.ok(["images", "-q"]));
+    let lap = built("pipe-out");
+    let forms: [&[&str]; 3] =
+        [&[], &["--format", "docker"], &["--compression", "zstd", "--format", "oci"]];
+    for form in forms {
+        let other = Lap::new("pipe-in");
+        let save = [&["save"], form, &["app:1"]].concat();
+        let mut save = lap.command(save).stdout(Stdio::piped()).spawn().unwrap();
+        let load = other.command(["load"]).stdin(save.stdout.take().unwrap()).output().unwrap();
+        assert!(save.wait().unwrap().success() && load.status.success(), "{form:?}");
+        assert_eq!(other.ok(["images", "-q"]), lap.ok(["images", "-q"]), "{form:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Descriptor, DocumentError, Platform, StringMap, media_type, null_default};
+use super::{
+    Descriptor, DocumentError, Head, Platform, StringMap, media_type, null_default, parse_with_head,
+};
 use crate::limits;
 
 /// An index, in the field order of the Go struct.
@@ -47,9 +49,11 @@ impl Index {
 
     /// Parses an index; bounded, and checked for what lap relies on.
     pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
-        let index: Self = super::parse("image index", bytes, limits::MANIFEST_BYTES_MAX)?;
-        index.check().map_err(|why| DocumentError::Invalid { what: "image index", why })?;
-        Ok(index)
+        parse_with_head("image index", bytes, media_type::is_index, |index: &Self| Head {
+            schema_version: index.schema_version,
+            media_type: &index.media_type,
+            blobs: (index.manifests.len(), limits::INDEX_MANIFESTS_MAX),
+        })
     }
 
     /// The bytes that lap writes: indented by two spaces, as BuildKit does.
@@ -71,19 +75,5 @@ impl Index {
             [only] if only.platform.is_none() => Some(only),
             _ => None,
         }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.schema_version != 2 {
-            return Err(format!("schemaVersion is {}, not 2", self.schema_version));
-        }
-        if !self.media_type.is_empty() && !media_type::is_index(&self.media_type) {
-            return Err(format!("its media type is {}", self.media_type));
-        }
-        if self.manifests.len() > limits::INDEX_MANIFESTS_MAX {
-            let (count, limit) = (self.manifests.len(), limits::INDEX_MANIFESTS_MAX);
-            return Err(format!("it names {count} manifests, more than the limit of {limit}"));
-        }
-        Ok(())
     }
 }

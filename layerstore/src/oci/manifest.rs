@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Descriptor, DocumentError, StringMap, media_type, null_default};
+use super::{
+    Descriptor, DocumentError, Head, StringMap, media_type, null_default, parse_with_head,
+};
 use crate::limits;
 
 /// A manifest, in the field order of the Go struct.
@@ -50,9 +52,11 @@ impl Manifest {
 
     /// Parses the manifest of an image; bounded, and checked for what lap relies on.
     pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
-        let manifest: Self = super::parse("image manifest", bytes, limits::MANIFEST_BYTES_MAX)?;
-        manifest.check().map_err(|why| DocumentError::Invalid { what: "image manifest", why })?;
-        Ok(manifest)
+        parse_with_head("image manifest", bytes, media_type::is_manifest, |manifest: &Self| Head {
+            schema_version: manifest.schema_version,
+            media_type: &manifest.media_type,
+            blobs: (manifest.layers.len(), limits::IMAGE_LAYERS_MAX),
+        })
     }
 
     /// The bytes that lap writes: indented by two spaces, as BuildKit does.
@@ -64,19 +68,5 @@ impl Manifest {
     pub fn is_image(&self) -> bool {
         media_type::is_image_config(&self.config.media_type)
             && self.layers.iter().all(|layer| media_type::is_layer(&layer.media_type))
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.schema_version != 2 {
-            return Err(format!("schemaVersion is {}, not 2", self.schema_version));
-        }
-        if !self.media_type.is_empty() && !media_type::is_manifest(&self.media_type) {
-            return Err(format!("its media type is {}", self.media_type));
-        }
-        if self.layers.len() > limits::IMAGE_LAYERS_MAX {
-            let (count, limit) = (self.layers.len(), limits::IMAGE_LAYERS_MAX);
-            return Err(format!("it has {count} layers, more than the limit of {limit}"));
-        }
-        Ok(())
     }
 }

@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::limits;
+
 /// Why a JSON document from outside is not the thing it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
@@ -72,6 +74,35 @@ fn parse<'a, T: Deserialize<'a>>(
         return Err(DocumentError::TooLong { what, size, limit });
     }
     serde_json::from_slice(bytes).map_err(|source| DocumentError::Malformed { what, source })
+}
+
+/// What a manifest and an index have in common.
+struct Head<'a> {
+    schema_version: u32,
+    media_type: &'a str,
+    /// How many blobs it names, and how many it may.
+    blobs: (usize, usize),
+}
+
+/// Parses a bounded manifest or index, and checks what lap relies on.
+fn parse_with_head<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    bytes: &'a [u8],
+    is_type: impl Fn(&str) -> bool,
+    head: impl Fn(&T) -> Head<'_>,
+) -> Result<T, DocumentError> {
+    let document: T = parse(what, bytes, limits::MANIFEST_BYTES_MAX)?;
+    let Head { schema_version, media_type, blobs: (count, limit) } = head(&document);
+    let why = if schema_version != 2 {
+        format!("schemaVersion is {schema_version}, not 2")
+    } else if !media_type.is_empty() && !is_type(media_type) {
+        format!("its media type is {media_type}")
+    } else if count > limit {
+        format!("it names {count} blobs, more than the limit of {limit}")
+    } else {
+        return Ok(document);
+    };
+    Err(DocumentError::Invalid { what, why })
 }
 
 /// Reads `null` as the default value, as Go does for every field.

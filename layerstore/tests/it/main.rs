@@ -4,6 +4,7 @@ mod broken;
 mod concurrency;
 mod fsck;
 mod full;
+mod golden;
 mod hostile;
 mod invariants;
 mod kill;
