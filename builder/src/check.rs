@@ -23,7 +23,7 @@ use crate::options::BuildOptions;
 use crate::plan::{BaseFacts, ImageKey, StageInput, StagePlan, plan_stage};
 use crate::source::SourceFile;
 use crate::syntax::{self, Ast};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a check found.
@@ -93,6 +93,22 @@ pub fn check(
     }
     diagnostic::tidy(&mut diagnostics);
     Ok(Report { file, diagnostics })
+}
+
+/// An error of the file with all others that it has: what stops a build first is rarely all that is
+/// wrong. References between stages are left to the build, which follows only those that it needs.
+pub(crate) fn with_all_errors(options: &BuildOptions, error: BuildError) -> BuildError {
+    let BuildError::Dockerfile { file, mut diagnostics } = error else { return error };
+    let surroundings = Surroundings { own_rules: false, ..Surroundings::default() };
+    if let Ok(report) = check(options, &surroundings) {
+        let counts =
+            |found: &Diagnostic| found.code != code::UNKNOWN_STAGE && !lint::is_rule(found.code);
+        let known: BTreeSet<_> = diagnostics.iter().map(|d| (d.code, d.span.start)).collect();
+        let more = report.diagnostics.into_iter().filter(|d| d.is_error() && counts(d));
+        diagnostics.extend(more.filter(|d| !known.contains(&(d.code, d.span.start))));
+        diagnostic::tidy(&mut diagnostics);
+    }
+    BuildError::Dockerfile { file, diagnostics }
 }
 
 /// A file in all its forms.

@@ -424,7 +424,9 @@ impl Graph {
         Ok(StageNode {
             index: stage.index,
             name: stage.name.clone(),
-            base: self.base(stage, &base, platform).map_err(problem)?,
+            base: self
+                .base(stage, &base, platform)
+                .map_err(|message| self.not_a_stage(&base, problem(message)))?,
             instructions: stage.instructions.clone(),
             span: stage.span,
             trigger_problems: Vec::new(),
@@ -451,10 +453,24 @@ impl Graph {
         Ok(Base::Image(ImageKey { reference, platform }))
     }
 
+    /// FROM finds a stage by its name in lower case alone, COPY by any.
+    fn not_a_stage(&self, base: &str, problem: Box<Diagnostic>) -> Box<Diagnostic> {
+        let lower = base.to_lowercase();
+        match self.named.get(&lower).and_then(|all| all.last()) {
+            Some(stage) => Box::new(
+                problem
+                    .with_help(format!("write the stage's name in lower case: `FROM {lower}`"))
+                    .with_related(self.stages[*stage].span, "the stage"),
+            ),
+            None => problem,
+        }
+    }
+
     fn stage_platform(&self, stage: &Stage) -> Result<Platform, Box<Diagnostic>> {
         let Some(text) = &stage.platform else { return Ok(self.platform.clone()) };
+        let span = stage.platform_span.unwrap_or(stage.span);
         let problem =
-            |message: String| Box::new(Diagnostic::error(code::BAD_ARGUMENTS, stage.span, message));
+            |message: String| Box::new(Diagnostic::error(code::BAD_ARGUMENTS, span, message));
         let expanded = expand(text, self.escape.as_char(), &self.global)
             .map_err(|e| problem(format!("failed to process \"{text}\": {e}")))?
             .text;

@@ -156,6 +156,10 @@ type GetBases<'a> = &'a mut dyn FnMut(&mut BaseTable, &[ImageKey]) -> Result<(),
 
 /// Everything before the first step: parse, find the stages that matter, get their bases, plan.
 pub(crate) fn prepare(options: &BuildOptions, get: GetBases<'_>) -> Result<Planned, BuildError> {
+    planned(options, get).map_err(|error| crate::check::with_all_errors(options, error))
+}
+
+fn planned(options: &BuildOptions, get: GetBases<'_>) -> Result<Planned, BuildError> {
     let Parsed { file, ast, dockerfile, mut warnings } = plan::parse(options)?;
     let mut graph = graph::resolve(&dockerfile, options, &file)?;
     let mut bases = BaseTable::default();

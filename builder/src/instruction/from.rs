@@ -18,6 +18,7 @@ pub(super) fn stage(node: &Node, index: usize, out: &mut Vec<Diagnostic>) -> Sta
         base: words.first().map(|word| word.text.to_owned()).unwrap_or_default(),
         base_span: words.first().map_or(node.keyword_span, |w| node.span_in_rest(w.range.clone())),
         platform: flags.raw("platform").map(str::to_owned).filter(|text| !text.is_empty()),
+        platform_span: flags.span("platform"),
         instructions: Vec::new(),
         span: node.line_span(),
         text: node.line.text.trim().to_owned(),

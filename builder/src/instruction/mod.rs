@@ -98,6 +98,8 @@ pub struct Stage {
     pub base_span: Span,
     /// The value of `--platform`, not expanded.
     pub platform: Option<String>,
+    /// Where that flag stands.
+    pub platform_span: Option<Span>,
     /// The instructions after FROM.
     pub instructions: Vec<Arc<Located>>,
     /// Where the FROM line stands.

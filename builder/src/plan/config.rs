@@ -13,7 +13,11 @@ const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// Arguments that tell the builder something, and no step: they are in the history alone.
 const NOT_IN_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
-pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Problem> {
+pub(super) fn arg(
+    planner: &mut Planner<'_>,
+    located: &Located,
+    args: &[ArgDecl],
+) -> Result<(), Problem> {
     let mut shown = String::from("ARG");
     for arg in args {
         let value = match (planner.given.value(&arg.name), &arg.default) {
@@ -21,7 +25,10 @@ pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Pro
                 planner.note_read(arg.name.clone(), true);
                 Some(given.to_owned())
             }
-            (None, Some(default)) => Some(planner.expand(default)?),
+            (None, Some(default)) => {
+                let place = planner.in_file(located, arg.span);
+                Some(planner.expand(default).map_err(|problem| problem.at(place))?)
+            }
             (None, None) => {
                 let value = planner.input.graph.global.value(&arg.name).map(str::to_owned);
                 planner.note_read(arg.name.clone(), value.is_some());
@@ -50,9 +57,17 @@ pub(super) fn arg(planner: &mut Planner<'_>, args: &[ArgDecl]) -> Result<(), Pro
 /// Expand the pairs of one instruction, all with the same old values.
 fn pairs(
     planner: &Planner<'_>,
+    located: &Located,
     raw: &[(String, String)],
 ) -> Result<Vec<(String, String)>, Problem> {
-    raw.iter().map(|(k, v)| Ok((planner.expand(k)?, planner.expand(v)?))).collect()
+    let (mut pairs, mut problems) = (Vec::with_capacity(raw.len()), Vec::new());
+    for (index, (name, value)) in raw.iter().enumerate() {
+        match planner.expand(name).and_then(|name| Ok((name, planner.expand(value)?))) {
+            Ok(pair) => pairs.push(pair),
+            Err(problem) => problems.push(problem.at(located.word_span(index))),
+        }
+    }
+    Problem::together(problems).map(|()| pairs)
 }
 
 fn shown_pairs(instruction: &str, pairs: &[(String, String)]) -> String {
@@ -67,8 +82,12 @@ fn shown_pairs(instruction: &str, pairs: &[(String, String)]) -> String {
     shown
 }
 
-pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
-    let pairs = pairs(planner, raw)?;
+pub(super) fn env(
+    planner: &mut Planner<'_>,
+    located: &Located,
+    raw: &[(String, String)],
+) -> Result<(), Problem> {
+    let pairs = pairs(planner, located, raw)?;
     for (name, value) in &pairs {
         planner.set(name, value)?;
         let pair = [name, "=", value].concat();
@@ -86,8 +105,12 @@ pub(super) fn env(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result
     planner.check_variables()
 }
 
-pub(super) fn label(planner: &mut Planner<'_>, raw: &[(String, String)]) -> Result<(), Problem> {
-    let pairs = pairs(planner, raw)?;
+pub(super) fn label(
+    planner: &mut Planner<'_>,
+    located: &Located,
+    raw: &[(String, String)],
+) -> Result<(), Problem> {
+    let pairs = pairs(planner, located, raw)?;
     planner.history(shown_pairs("LABEL", &pairs), false);
     planner.state.config.labels.extend(pairs);
     Ok(())
@@ -188,12 +211,20 @@ pub(super) fn absolute(workdir: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-pub(super) fn expose(planner: &mut Planner<'_>, raw: &[String]) -> Result<(), Problem> {
-    let mut words = Vec::new();
-    for word in raw {
-        words.extend(planner.expand_words(word)?);
+pub(super) fn expose(
+    planner: &mut Planner<'_>,
+    located: &Located,
+    raw: &[String],
+) -> Result<(), Problem> {
+    let (mut ports, mut problems) = (Vec::new(), Vec::new());
+    for (index, word) in raw.iter().enumerate() {
+        let words = planner.expand_words(word);
+        match words.and_then(|w| expose::parse_ports(&w).map_err(|e| Problem::arguments(&e))) {
+            Ok(more) => ports.extend(more),
+            Err(problem) => problems.push(problem.at(located.word_span(index))),
+        }
     }
-    let ports = expose::parse_ports(&words).map_err(|e| Problem::arguments(&e))?;
+    Problem::together(problems)?;
     planner.history(format!("EXPOSE {}", go_list(&ports)), false);
     for port in ports {
         planner.state.config.exposed_ports.insert(port);
@@ -201,11 +232,23 @@ pub(super) fn expose(planner: &mut Planner<'_>, raw: &[String]) -> Result<(), Pr
     Ok(())
 }
 
-pub(super) fn volume(planner: &mut Planner<'_>, raw: &[String]) -> Result<(), Problem> {
-    let paths = raw.iter().map(|p| planner.expand(p)).collect::<Result<Vec<_>, _>>()?;
-    if paths.iter().any(String::is_empty) {
-        return Err(Problem::arguments("VOLUME specified can not be an empty string"));
+pub(super) fn volume(
+    planner: &mut Planner<'_>,
+    located: &Located,
+    raw: &[String],
+) -> Result<(), Problem> {
+    let (mut paths, mut problems) = (Vec::with_capacity(raw.len()), Vec::new());
+    for (index, word) in raw.iter().enumerate() {
+        match planner.expand(word) {
+            Ok(path) if path.is_empty() => problems.push(
+                Problem::arguments("VOLUME specified can not be an empty string")
+                    .at(located.word_span(index)),
+            ),
+            Ok(path) => paths.push(path),
+            Err(problem) => problems.push(problem.at(located.word_span(index))),
+        }
     }
+    Problem::together(problems)?;
     planner.history(format!("VOLUME {}", go_list(&paths)), false);
     for path in paths {
         planner.state.config.volumes.insert(path);

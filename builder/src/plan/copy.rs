@@ -21,7 +21,7 @@ pub(super) fn plan(
             .input
             .graph
             .copy_origin(planner.input.stage.index, from)
-            .map_err(|e| Problem { code: code::UNKNOWN_STAGE, message: e.to_string() })?,
+            .map_err(|e| Problem::new(code::UNKNOWN_STAGE, e.to_string()))?,
     };
     let mut sources =
         copy.sources.iter().map(|s| planner.expand(s)).collect::<Result<Vec<_>, _>>()?;

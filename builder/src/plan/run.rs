@@ -21,8 +21,7 @@ pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> R
             (planner.with_shell(path.clone()), Some((path, content)))
         }
     };
-    let mounts =
-        run.mounts.iter().map(|flag| mount(planner, flag)).collect::<Result<Vec<_>, _>>()?;
+    let mounts = mounts(planner, located, run)?;
     let step = RunStep {
         env: planner.state.env.shared(),
         cwd: planner.workdir().to_owned(),
@@ -40,8 +39,24 @@ pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> R
     Ok(())
 }
 
+/// All mounts, or what is wrong in each of them.
+fn mounts(
+    planner: &Planner<'_>,
+    located: &Located,
+    run: &Run,
+) -> Result<Vec<PlannedMount>, Problem> {
+    let (mut mounts, mut problems) = (Vec::with_capacity(run.mounts.len()), Vec::new());
+    for flag in &run.mounts {
+        match mount(planner, flag) {
+            Ok(mount) => mounts.push(mount),
+            Err(problem) => problems.push(problem.at(planner.in_file(located, flag.span))),
+        }
+    }
+    Problem::together(problems).map(|()| mounts)
+}
+
 fn mount(planner: &Planner<'_>, flag: &MountFlag) -> Result<PlannedMount, Problem> {
-    let bad = |message: String| Problem { code: code::BAD_MOUNT, message };
+    let bad = |message: String| Problem::new(code::BAD_MOUNT, message);
     let mount =
         flag.resolve(&mut |word| planner.try_expand(word)).map_err(|e| bad(e.to_string()))?;
     let origin = match &mount.from {
@@ -49,7 +64,7 @@ fn mount(planner: &Planner<'_>, flag: &MountFlag) -> Result<PlannedMount, Proble
             .input
             .graph
             .mount_origin(planner.input.stage.index, from)
-            .map_err(|e| Problem { code: code::UNKNOWN_STAGE, message: e.to_string() })?,
+            .map_err(|e| Problem::new(code::UNKNOWN_STAGE, e.to_string()))?,
         None if mount.kind == MountKind::Bind => Origin::Context,
         None => Origin::Scratch,
     };

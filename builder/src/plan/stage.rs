@@ -10,7 +10,7 @@ use crate::instruction::{Instruction, Located};
 use crate::limits::{MAX_HISTORY_BYTES, MAX_VARIABLES};
 use crate::options::BuildOptions;
 use crate::scope::{BuildArgs, EnvList};
-use crate::source::SourceFile;
+use crate::source::{SourceFile, Span};
 use lapstrake_layerstore::oci::{ContainerConfig, History};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -68,21 +68,46 @@ pub(super) struct Planner<'a> {
     trace: RefCell<Trace>,
 }
 
-/// A problem of one instruction, not yet placed in the file.
+/// A problem of one instruction, and the others that it has.
 pub(super) struct Problem {
-    pub(super) code: &'static str,
-    pub(super) message: String,
+    code: &'static str,
+    message: String,
+    /// Where in the instruction it is, where that is known.
+    at: Option<Span>,
+    more: Vec<Self>,
 }
 
 impl Problem {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), at: None, more: Vec::new() }
+    }
+
+    /// The same, in a part of the instruction.
+    pub(super) fn at(self, span: Span) -> Self {
+        Self { at: self.at.or(Some(span)), ..self }
+    }
+
+    /// All of them as one, if there are any.
+    pub(super) fn together(problems: Vec<Self>) -> Result<(), Self> {
+        let mut problems = problems.into_iter();
+        let Some(mut first) = problems.next() else { return Ok(()) };
+        first.more.extend(problems);
+        Err(first)
+    }
+
+    fn place(self, line: Span, out: &mut Vec<Diagnostic>) {
+        out.push(Diagnostic::error(self.code, self.at.unwrap_or(line), self.message));
+        self.more.into_iter().for_each(|problem| problem.place(line, out));
+    }
+
     /// What cannot be expanded.
     pub(super) fn expansion(what: &str, error: &ExpandError) -> Self {
         let code = if error.is_exhaustion() { code::OVER_LIMIT } else { code::BAD_EXPANSION };
-        Self { code, message: format!("failed to process {what}: {error}") }
+        Self::new(code, format!("failed to process {what}: {error}"))
     }
 
     pub(super) fn arguments(message: &(impl ToString + ?Sized)) -> Self {
-        Self { code: code::BAD_ARGUMENTS, message: message.to_string() }
+        Self::new(code::BAD_ARGUMENTS, message.to_string())
     }
 }
 
@@ -108,9 +133,10 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
                 trace.problem = Some(problem.message);
             }
             Err(problem) => {
-                problems.push(Diagnostic::error(problem.code, located.line_span, problem.message));
+                let is_over = problem.code == code::OVER_LIMIT;
+                problem.place(located.line_span, &mut problems);
                 // What is over a limit would be so again at every line that follows.
-                if problem.code == code::OVER_LIMIT {
+                if is_over {
                     break;
                 }
             }
@@ -169,9 +195,9 @@ fn initial(input: &StageInput<'_>) -> Result<StageState, ExpandError> {
 impl Planner<'_> {
     fn instruction(&mut self, located: &Located) -> Result<(), Problem> {
         match &located.instruction {
-            Instruction::Arg(args) => config::arg(self, args),
-            Instruction::Env(pairs) => config::env(self, pairs),
-            Instruction::Label(pairs) => config::label(self, pairs),
+            Instruction::Arg(args) => config::arg(self, located, args),
+            Instruction::Env(pairs) => config::env(self, located, pairs),
+            Instruction::Label(pairs) => config::label(self, located, pairs),
             Instruction::Run(instruction) => run::plan(self, located, instruction),
             Instruction::Copy(instruction) => copy::plan(self, located, instruction, false),
             Instruction::Add(instruction) => copy::plan(self, located, instruction, true),
@@ -189,8 +215,8 @@ impl Planner<'_> {
             }
             Instruction::User(user) => config::user(self, user),
             Instruction::Workdir(path) => config::workdir(self, located, path),
-            Instruction::Expose(ports) => config::expose(self, ports),
-            Instruction::Volume(paths) => config::volume(self, paths),
+            Instruction::Expose(ports) => config::expose(self, located, ports),
+            Instruction::Volume(paths) => config::volume(self, located, paths),
             Instruction::Healthcheck(check) => {
                 config::healthcheck(self, check);
                 Ok(())
@@ -239,6 +265,11 @@ impl Planner<'_> {
         Lexer::new(self.input.graph.escape.as_char()).within(self.input.budget)
     }
 
+    /// A place in the file: that of a part of a trigger is where the trigger was pulled in.
+    pub(super) fn in_file(&self, located: &Located, part: Span) -> Span {
+        if located.span == self.input.stage.span { located.line_span } else { part }
+    }
+
     /// Remember what an expansion read.
     pub(super) fn note(&self, expanded: Expanded) -> String {
         let Expanded { text, reads, unset } = expanded;
@@ -272,10 +303,10 @@ impl Planner<'_> {
     pub(super) fn check_variables(&self) -> Result<(), Problem> {
         if self.state.args.len() > MAX_VARIABLES {
             let message = format!("a stage has more than {MAX_VARIABLES} variables");
-            return Err(Problem { code: code::OVER_LIMIT, message });
+            return Err(Problem::new(code::OVER_LIMIT, message));
         }
         match self.state.env.over_limit() {
-            Some(message) => Err(Problem { code: code::OVER_LIMIT, message }),
+            Some(message) => Err(Problem::new(code::OVER_LIMIT, message)),
             None => Ok(()),
         }
     }

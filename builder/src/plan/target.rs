@@ -137,6 +137,13 @@ pub fn plan(
     options: &BuildOptions,
     find: &mut dyn FnMut(&ImageKey) -> Option<Found>,
 ) -> Result<BuildPlan, BuildError> {
+    outline(options, find).map_err(|error| crate::check::with_all_errors(options, error))
+}
+
+fn outline(
+    options: &BuildOptions,
+    find: &mut dyn FnMut(&ImageKey) -> Option<Found>,
+) -> Result<BuildPlan, BuildError> {
     let parsed = parse(options)?;
     let mut graph = graph::resolve(&parsed.dockerfile, options, &parsed.file)?;
     let mut found: BTreeMap<ImageKey, Found> = BTreeMap::new();

@@ -113,3 +113,40 @@ fn arguments_for_the_builder_reach_no_step() {
         ]
     );
 }
+
+/// What a build of a file would complain of, as the text that each problem points at.
+fn pointed_at(text: &str) -> Vec<&str> {
+    match lapstrake_builder::plan::plan(&BuildOptions::of(text), &mut |_| None) {
+        Err(lapstrake_builder::BuildError::Dockerfile { diagnostics, .. }) => {
+            diagnostics.iter().map(|found| &text[found.span.range()]).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_problem_is_told_where_it_stands() {
+    assert_eq!(
+        pointed_at("FROM scratch\nEXPOSE 99999 80 \\\n  a\nENV A=${X:?a} B=b C=${X:?c}\n"),
+        ["99999", "a", "A=${X:?a}", "C=${X:?c}"]
+    );
+    assert_eq!(
+        pointed_at(
+            "FROM scratch\nRUN --mount=type=cahce --mount=type=cache,target=/a --mount=siez=1 x\n"
+        ),
+        ["--mount=type=cahce", "--mount=siez=1"]
+    );
+    // What keeps the file from being read does not hide what is wrong besides.
+    assert_eq!(
+        pointed_at("FROM scratch\nARG A B=${X:?b}\nEXPOSE x\nUSRE y\n"),
+        ["B=${X:?b}", "x", "USRE"]
+    );
+    assert_eq!(pointed_at("FROM a AS Base\nFROM --platform=$NO Base\n"), ["--platform=$NO"]);
+    // A trigger has no place in the file but the line that pulls it in.
+    assert_eq!(
+        pointed_at(
+            "FROM scratch AS a\nONBUILD RUN --mount=type=x y\nONBUILD ARG A=${X:?b}\nFROM a\n"
+        ),
+        ["FROM a", "FROM a"]
+    );
+}
