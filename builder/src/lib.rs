@@ -12,6 +12,7 @@
 //! [`event::Event`]s.
 #![forbid(unsafe_code)]
 
+pub mod share;
 pub mod source;
 pub mod diagnostic;
 pub mod limits;

@@ -101,6 +101,9 @@ pub const MAX_FILE_LIST_BYTES: usize = 512 << 20;
 /// Most changed files that the report of a step names; the rest is counted.
 pub const MAX_SHOWN_FILES: usize = 50;
 
+/// Most bytes of a record in a shared cache: the longest instruction, escaped, and two digests.
+pub const MAX_SHARED_STEP_BYTES: u64 = 8 << 20;
+
 /// Longest address of a remote source. Presigned URLs reach two or three KiB, and web servers refuse what
 /// has more than eight.
 pub const MAX_REMOTE_ADDRESS_BYTES: usize = 8 * 1024;

@@ -5,11 +5,13 @@
 
 use crate::exec::FetchedContext;
 use crate::remote::Remote;
+use crate::share::SharedCache;
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_runner::{SHM_SIZE_DEFAULT_BYTES, Ulimit};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One build: the file, the context, and every option that can change the result.
 #[derive(Debug, Clone)]
@@ -64,6 +66,8 @@ pub struct BuildOptions {
     pub epoch: Option<i64>,
     /// The present time in seconds since 1970 for `created` fields.
     pub now: i64,
+    /// Where results are looked for that the store does not have, in this order.
+    pub cache_from: Vec<Arc<dyn SharedCache>>,
     /// How many steps may run at once.
     pub jobs: usize,
     /// How the image's layers will be wanted, when that is known: they are compressed while later steps
@@ -111,6 +115,7 @@ impl BuildOptions {
             resolv_conf: Vec::new(),
             epoch: None,
             now: 0,
+            cache_from: Vec::new(),
             jobs: 1,
             compression: None,
         }

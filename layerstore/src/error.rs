@@ -112,6 +112,14 @@ pub enum StoreError {
         /// The layer.
         layer: ShortId,
     },
+    /// A layer of another store is not the one that it is called.
+    #[error("it is another layer, {actual} and not {expected}")]
+    OtherLayer {
+        /// What it is called.
+        expected: LayerId,
+        /// What its files come to.
+        actual: LayerId,
+    },
     /// Two layers have the same short id.
     #[error("layer directory of {found} is wanted for layer {wanted}, too")]
     ShortIdTaken {

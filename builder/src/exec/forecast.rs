@@ -176,6 +176,13 @@ impl<'a> Ahead<'a> {
                 }
             }
             Cache { state: CacheState::Hit, key: None, layer: Some(id), why: None }
+        } else if let Some((name, id)) = self.session.peek_shared(key) {
+            if let Known::Layers(result, here) = state {
+                result.chain = result.chain.with_layer(&id);
+                *here = false;
+            }
+            let (layer, why) = (Some(id.to_string()), Some(format!("it is in the cache {name}")));
+            Cache { state: CacheState::Hit, key: None, layer, why }
         } else {
             cache(CacheState::Miss, "no earlier result has this key".to_owned())
         };

@@ -30,6 +30,7 @@ use crate::lint;
 use crate::options::BuildOptions;
 use crate::plan::{self, Action, ImageKey, ImagePlace, Parsed, StagePlan};
 use crate::remote::RemoteSource;
+use crate::share::MadeStep;
 use crate::source::SourceFile;
 use crate::syntax;
 pub use bases::BaseTable;
@@ -83,6 +84,8 @@ pub struct BuildOutcome {
     pub steps: usize,
     /// How many of them came from the cache.
     pub cached: usize,
+    /// These steps, for a shared cache.
+    pub made: Vec<MadeStep>,
     /// What is not as it should be in the Dockerfile.
     pub warnings: Vec<Diagnostic>,
     /// The Dockerfile, for excerpts.
@@ -107,9 +110,10 @@ pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcom
     deps.observer.event(Event::Recorded { report: &report });
     let (image, config) = made?;
     let (steps, cached) = session.counts();
+    let made = session.take_made();
     let Planned { file, warnings, .. } = planned;
     drop(session);
-    Ok(BuildOutcome { image, config, steps, cached, warnings, file, lease })
+    Ok(BuildOutcome { image, config, steps, cached, made, warnings, file, lease })
 }
 
 /// Run all stages and put the target's image into the store.

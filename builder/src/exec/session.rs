@@ -8,9 +8,12 @@ use crate::context::ContextTree;
 use crate::context::hash::Hasher;
 use crate::context::memo::Memo;
 use crate::error::BuildError;
+use crate::event::StepId;
 use crate::ignore::Ignore;
 use crate::key::StepKey;
 use crate::options::{BuildOptions, ContextSource, NamedContext};
+use crate::share::{self, MadeStep};
+use lapstrake_layerstore::digest::LayerId;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::store::{CacheRecord, Lease};
 use std::collections::BTreeMap;
@@ -58,6 +61,7 @@ pub(crate) struct Session<'a> {
     in_chain: Vec<bool>,
     steps: AtomicUsize,
     cached: AtomicUsize,
+    made: Mutex<Vec<MadeStep>>,
     dry: bool,
 }
 
@@ -94,6 +98,7 @@ impl<'a> Session<'a> {
             in_chain,
             steps: AtomicUsize::new(0),
             cached: AtomicUsize::new(0),
+            made: Mutex::default(),
             dry: false,
         }
     }
@@ -198,11 +203,57 @@ impl<'a> Session<'a> {
         if self.ignores_cache(stage) {
             return Ok(None);
         }
-        let found = self.recorded(key)?;
+        let found = match self.recorded(key)? {
+            Some(found) => Some(found),
+            None => self.shared_result(key)?,
+        };
         if found.is_some() {
             self.cached.fetch_add(1, Ordering::Relaxed);
         }
         Ok(found)
+    }
+
+    /// What a shared cache has for a key; it is in the store's own from then on.
+    fn shared_result(&self, key: &StepKey) -> Result<Option<(Arc<Layer>, i64)>, BuildError> {
+        let (caches, deps) = (&self.options.cache_from, self.deps);
+        let found = share::find(caches, &key.key, deps.store, deps.observer);
+        let Some((layer, step)) = found else { return Ok(None) };
+        self.lease.hold(layer.short())?;
+        let record = CacheRecord {
+            layer: Some(*layer.id()),
+            created_unix: step.created_unix,
+            step: step.step,
+            inputs: key.inputs.clone(),
+        };
+        deps.store.cache_put(&key.key, &record)?;
+        Ok(Some((layer, step.created_unix)))
+    }
+
+    /// What a shared cache says that it has for a key; nothing is fetched, and faults are left for the
+    /// build to tell.
+    pub(crate) fn peek_shared(&self, key: &StepKey) -> Option<(String, LayerId)> {
+        self.options.cache_from.iter().find_map(|cache| {
+            let step = cache.get(&key.key).ok()??;
+            Some((cache.name(), step.layer))
+        })
+    }
+
+    /// A step is done, or was found.
+    pub(crate) fn note_made(
+        &self,
+        id: StepId,
+        key: &StepKey,
+        step: &str,
+        made: &(Arc<Layer>, i64),
+    ) {
+        let (layer, created_unix) = (Arc::clone(&made.0), made.1);
+        let (key, step, in_image) = (key.key, step.to_owned(), self.is_in_image(id.stage));
+        lock(&self.made).push(MadeStep { key, layer, created_unix, step, in_image });
+    }
+
+    /// The steps that were noted.
+    pub(crate) fn take_made(&self) -> Vec<MadeStep> {
+        std::mem::take(&mut *lock(&self.made))
     }
 
     /// Whether nothing is looked up for this stage.

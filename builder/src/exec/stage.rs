@@ -127,7 +127,9 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
         if let Some((layer, created)) = session.lookup(at.id.stage, prepared.key())? {
             session.journal.ended(at.id, Outcome::Hit, Some(*layer.id()), begun.elapsed());
             observer.event(Event::StepCached { id: at.id, layer: *layer.id() });
-            return Ok((layer, created));
+            let found = (layer, created);
+            session.note_made(at.id, prepared.key(), &step.title, &found);
+            return Ok(found);
         }
         let waiting = Instant::now();
         let _permit = at.board.permit();
@@ -142,7 +144,9 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
         let elapsed = begun.elapsed();
         session.journal.ended(at.id, Outcome::Miss, Some(*layer.id()), elapsed);
         observer.event(Event::StepDone { id: at.id, layer: *layer.id(), elapsed });
-        Ok((layer, created))
+        let made = (layer, created);
+        session.note_made(at.id, &key, &step.title, &made);
+        Ok(made)
     });
     if result.as_ref().is_err_and(|e| !matches!(e, BuildError::Cancelled)) {
         session.journal.ended(at.id, Outcome::Failed, None, begun.elapsed());

@@ -11,11 +11,10 @@ use lapstrake_builder::format::{self, FormatError, Meaning};
 use lapstrake_builder::ignore::{Ignore, ParentMatches};
 use lapstrake_builder::instruction::{self, Dockerfile, Instruction, Located};
 use lapstrake_builder::limits::{MAX_DIAGNOSTICS, MAX_EXPANDED_BYTES};
-use lapstrake_builder::options::{BuildOptions, ContextSource, NetworkMode};
+use lapstrake_builder::options::{BuildOptions, ContextSource};
 use lapstrake_builder::source::{SourceFile, Span};
 use lapstrake_builder::syntax::{self, Ast, Heredoc, ItemKind, Node};
 use lapstrake_layerstore::oci::Platform;
-use std::collections::BTreeMap;
 
 /// Parsing and lowering: no panic, items cover the file, every span lies in the file and cuts no
 /// character.
@@ -200,34 +199,11 @@ fn is_clean(path: &[u8]) -> bool {
 
 /// Options of a check of these bytes, with nothing else given.
 fn options(bytes: &[u8]) -> BuildOptions {
-    BuildOptions {
-        dockerfile: bytes.to_vec(),
-        dockerfile_name: "Dockerfile".to_owned(),
-        context: ContextSource::Empty,
-        ignore_file: None,
-        named_contexts: BTreeMap::new(),
-        build_args: vec![("A".to_owned(), "b c".to_owned())],
-        labels: Vec::new(),
-        target: None,
-        platform: Platform::host(),
-        build_platform: Platform::host(),
-        no_cache: false,
-        no_cache_filter: Vec::new(),
-        pull: false,
-        secrets: BTreeMap::new(),
-        ssh: BTreeMap::new(),
-        network: NetworkMode::Default,
-        allow_host_network: true,
-        allow_insecure: true,
-        extra_hosts: Vec::new(),
-        ulimits: Vec::new(),
-        shm_size_bytes: 0,
-        resolv_conf: Vec::new(),
-        epoch: None,
-        now: 0,
-        jobs: 1,
-        compression: None,
-    }
+    let mut options =
+        BuildOptions::new(bytes, "Dockerfile", ContextSource::Empty, Platform::host());
+    options.build_args = vec![("A".to_owned(), "b c".to_owned())];
+    (options.allow_host_network, options.allow_insecure) = (true, true);
+    options
 }
 
 /// The places in a file at which a span may begin and end.

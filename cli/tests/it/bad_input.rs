@@ -81,7 +81,7 @@ fn flags_make_no_sense() {
     refused_build(&lap, dockerfile, &["--platform", "a/b,c?/d"], 2, &["is not a platform"]);
     refused_build(&lap, dockerfile, &["--secret", "src=x"], 2, &["no id"]);
     refused_build(&lap, dockerfile, &["--secret", "id=x,src=nope"], 3, &["nope"]);
-    refused_build(&lap, dockerfile, &["--cache-from", "x"], 2, &["--cache-from is not supported"]);
+    refused_build(&lap, dockerfile, &["--cache-from", "x"], 2, &["type=local"]);
     refused_build(&lap, dockerfile, &["--network", "moon"], 2, &["moon"]);
     refused_build(&lap, dockerfile, &["--build-context", "a=./nope"], 3, &["./nope"]);
     lap.refused(["frobnicate"], 2, &["frobnicate"]);

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod build;
+mod caches;
 mod check;
 mod explain;
 mod faults;

@@ -18,6 +18,7 @@ mod compressed;
 mod create;
 mod import;
 mod meta;
+mod own;
 mod sound;
 mod stack;
 #[cfg(test)]

@@ -125,6 +125,12 @@ pub(crate) struct Args {
     /// Use no earlier result in these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache")]
     pub(super) no_cache_filter: Vec<String>,
+    /// Look for results here, too, that the store does not have
+    #[arg(long, value_name = "type=local,src=DIR", help_heading = "Cache")]
+    pub(super) cache_from: Vec<String>,
+    /// Put the results of the image's steps there, with mode=max those of all steps
+    #[arg(long, value_name = "type=local,dest=DIR[,mode=max]", help_heading = "Cache")]
+    pub(super) cache_to: Vec<String>,
     /// Ask registries for newer base images
     #[arg(long, help_heading = "Cache")]
     pub(super) pull: bool,
@@ -186,10 +192,6 @@ pub(super) struct ForeignArgs {
     pub(super) sbom: Option<String>,
     #[arg(long, hide = true)]
     pub(super) attest: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(super) cache_from: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(super) cache_to: Vec<String>,
     #[arg(long, hide = true)]
     pub(super) builder: Option<String>,
     #[arg(long, hide = true)]

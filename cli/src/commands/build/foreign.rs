@@ -20,20 +20,10 @@ pub(super) fn check(args: &ForeignArgs) -> Result<(), CommandError> {
     let wanted = |text: &Option<String>| {
         text.as_deref().is_some_and(|text| !matches!(text, "false" | "0" | "disabled=true"))
     };
-    let refused: [(bool, &str, &str); 10] = [
+    let refused: [(bool, &str, &str); 8] = [
         (wanted(&args.provenance), "--provenance", "attestations are not made yet"),
         (wanted(&args.sbom), "--sbom", "attestations are not made yet"),
         (!args.attest.is_empty(), "--attest", "attestations are not made yet"),
-        (
-            !args.cache_from.is_empty(),
-            "--cache-from",
-            "the cache is the store itself; sharing it is not there yet",
-        ),
-        (
-            !args.cache_to.is_empty(),
-            "--cache-to",
-            "the cache is the store itself; sharing it is not there yet",
-        ),
         (args.squash, "--squash", "layers are kept as the Dockerfile makes them"),
         (
             args.call.as_deref().is_some_and(|call| call != "build")

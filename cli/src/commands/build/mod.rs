@@ -6,6 +6,7 @@
 
 mod annotations;
 mod args;
+mod caches;
 mod deferred;
 mod export;
 mod foreign;
@@ -94,6 +95,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     if wanted.push {
         export::push(&session, &args.registry, &mut image, &wanted)?;
     }
+    caches::export(&session, &wanted.cache_to, &outcomes);
     reporter.finish(&session, &outcomes, &image, &wanted, begun.elapsed())?;
     Ok(Exit::OK)
 }
@@ -134,6 +136,7 @@ struct Wanted {
     annotations: Vec<Annotation>,
     outputs: Vec<Output>,
     rewrites: Vec<bool>,
+    cache_to: Vec<caches::To>,
     push: bool,
 }
 
@@ -147,6 +150,7 @@ impl Wanted {
         let outputs: Vec<Output> = asked.into_iter().map(|asked| asked.output).collect();
         let platforms = platforms(&args.platform)?;
         let annotations = annotations(&args.annotation)?;
+        let cache_to = caches::targets(&args.cache_to)?;
         let mut push = args.push;
         for output in &outputs {
             if let Output::Image { names, push: wanted, .. } = output {
@@ -169,7 +173,7 @@ impl Wanted {
         if to_stdout + texts > 1 {
             return Err(CommandError::usage("only one thing can go to standard output"));
         }
-        Ok(Self { tags, platforms, annotations, outputs, rewrites, push })
+        Ok(Self { tags, platforms, annotations, outputs, rewrites, cache_to, push })
     }
 
     /// Refuses what cannot be had together.
@@ -348,6 +352,7 @@ fn options(
         now: settings.now,
         jobs: args.steps.jobs.unwrap_or_else(wiring::steps_at_once),
         compression: wanted.compression(),
+        cache_from: caches::sources(&args.cache_from)?,
     };
     Ok((options, deferred))
 }

@@ -183,7 +183,7 @@ impl Draft {
     }
 }
 
-fn codec(text: &str) -> Result<Codec, String> {
+pub(super) fn codec(text: &str) -> Result<Codec, String> {
     match text {
         "gzip" => Ok(Codec::Gzip),
         "zstd" => Ok(Codec::Zstd),
