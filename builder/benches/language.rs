@@ -8,7 +8,7 @@ use lapstrake_builder::expand::Budget;
 use lapstrake_builder::graph::{self, Graph};
 use lapstrake_builder::instruction::{self, Dockerfile};
 use lapstrake_builder::lint;
-use lapstrake_builder::options::{BuildOptions, ContextSource, NetworkMode};
+use lapstrake_builder::options::{BuildOptions, ContextSource};
 use lapstrake_builder::plan::{BaseFacts, StageInput, plan_stage};
 use lapstrake_builder::source::SourceFile;
 use lapstrake_builder::syntax::{self, Ast};
@@ -25,33 +25,10 @@ fn main() {
 }
 
 fn options(text: &str) -> BuildOptions {
+    let platform = Platform::new("linux", "amd64", "");
     BuildOptions {
-        dockerfile: text.into(),
-        dockerfile_name: "Dockerfile".into(),
-        context: ContextSource::Empty,
-        ignore_file: None,
-        named_contexts: BTreeMap::new(),
         build_args: vec![("VERSION_1".into(), "2.0.1".into())],
-        labels: Vec::new(),
-        target: None,
-        platform: Platform::new("linux", "amd64", ""),
-        build_platform: Platform::new("linux", "amd64", ""),
-        no_cache: false,
-        no_cache_filter: Vec::new(),
-        pull: false,
-        secrets: BTreeMap::new(),
-        ssh: BTreeMap::new(),
-        network: NetworkMode::Default,
-        allow_host_network: false,
-        allow_insecure: false,
-        extra_hosts: Vec::new(),
-        ulimits: Vec::new(),
-        shm_size_bytes: 0,
-        resolv_conf: Vec::new(),
-        epoch: None,
-        now: 0,
-        jobs: 1,
-        compression: None,
+        ..BuildOptions::new(text, "Dockerfile", ContextSource::Empty, platform)
     }
 }
 

@@ -186,6 +186,8 @@ pub enum BuildError {
         command: String,
         /// How it ended.
         exit: Exit,
+        /// The image that has its files, if they were to be kept.
+        kept: Option<String>,
     },
     /// The sandbox for a RUN could not be made.
     #[error("cannot run the step")]
@@ -264,10 +266,36 @@ impl BuildError {
 /// How a program ended, in words.
 fn exit_text(exit: Exit) -> String {
     match exit {
+        // What a shell says of a program that SIGKILL ended.
+        Exit::Code(137) => format!("exit code: 137, which is {}", signal_text(SIGKILL)),
         Exit::Code(code) => format!("exit code: {code}"),
-        Exit::Signal { signal, oom: true } => {
-            format!("killed by the kernel for memory (signal {signal})")
+        Exit::Signal { oom: true, .. } => {
+            "killed by the kernel for memory (signal 9, SIGKILL)".to_owned()
         }
-        Exit::Signal { signal, .. } => format!("killed by signal {signal}"),
+        Exit::Signal { signal, .. } => format!("killed by {}", signal_text(signal)),
     }
+}
+
+const SIGKILL: i32 = 9;
+
+/// A signal with its name, where steps meet it.
+fn signal_text(signal: i32) -> String {
+    let name = match signal {
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        SIGKILL => {
+            return "signal 9 (SIGKILL); if nobody sent it, a limit of memory was reached"
+                .to_owned();
+        }
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal} ({name})")
 }

@@ -68,6 +68,10 @@ pub struct BuildOptions {
     pub now: i64,
     /// Where results are looked for that the store does not have, in this order.
     pub cache_from: Vec<Arc<dyn SharedCache>>,
+    /// `--keep-failed`: the files of a RUN that failed become an image.
+    pub keep_failed: bool,
+    /// `--debug-shell`: a shell on the terminal in the root of a RUN that failed.
+    pub debug_shell: bool,
     /// How many steps may run at once.
     pub jobs: usize,
     /// How the image's layers will be wanted, when that is known: they are compressed while later steps
@@ -116,6 +120,8 @@ impl BuildOptions {
             epoch: None,
             now: 0,
             cache_from: Vec::new(),
+            keep_failed: false,
+            debug_shell: false,
             jobs: 1,
             compression: None,
         }

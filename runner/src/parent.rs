@@ -28,6 +28,9 @@ use crate::spec::{Exit, Network, Output, Security, Spec, Stdin, Stream};
 use crate::sys::clone::{Namespaces, Spawned, spawn};
 use crate::{Runner, sys};
 
+/// What shells exit with when their program was ended by SIGKILL: 128 and the signal.
+const KILLED_IN_SHELL: i32 = 128 + 9;
+
 /// Runs programs in namespaces of their own.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -50,15 +53,22 @@ impl Sandbox {
     fn exit_of(&self, report: &Report) -> Option<Exit> {
         match *report {
             Report::SetupFailed(_) => None,
+            // A shell whose program was killed ends like this, and the kernel tells of no more.
+            Report::Exited(code) if code == KILLED_IN_SHELL && self.was_out_of_memory() => {
+                Some(Exit::Signal { signal: Signal::KILL.as_raw(), oom: true })
+            }
             Report::Exited(code) => Some(Exit::Code(code)),
             Report::Signaled(signal) => {
-                let oom = signal == Signal::KILL.as_raw() && {
-                    let now = oom_kills();
-                    now > self.oom_kills.swap(now, Ordering::Relaxed)
-                };
+                let oom = signal == Signal::KILL.as_raw() && self.was_out_of_memory();
                 Some(Exit::Signal { signal, oom })
             }
         }
+    }
+
+    /// Whether the kernel killed something for lack of memory since this was last asked.
+    fn was_out_of_memory(&self) -> bool {
+        let now = oom_kills();
+        now > self.oom_kills.swap(now, Ordering::Relaxed)
     }
 }
 

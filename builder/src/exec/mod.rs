@@ -8,6 +8,7 @@ mod bases;
 mod board;
 mod copy;
 mod digests;
+mod failed;
 mod forecast;
 mod journal;
 mod mounts;

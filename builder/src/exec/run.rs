@@ -1,5 +1,6 @@
 //! RUN: a program over the layers so far; what it changes becomes a layer.
 
+use super::failed;
 use super::mounts::{self, PreparedMount};
 use super::session::Session;
 use super::stage::{Prepared, StepContext};
@@ -100,7 +101,10 @@ impl Prepared for PreparedRun<'_> {
         }
         finish_environment(&mut spec, &identity);
         order_mounts(&mut spec);
-        run(at, &spec, self.step).map_err(|error| foreign(at, area.path(), error))?;
+        run(at, &spec, self.step).map_err(|error| {
+            let error = foreign(at, area.path(), error);
+            failed::look_into(at, self.step, &spec, (&overlay, &view), error)
+        })?;
         drop(held);
         Ok(store.layers().create_from_upper(&overlay.upper, &view, &UpperOptions::default())?)
     }
@@ -273,6 +277,6 @@ fn run(at: &StepContext<'_>, spec: &Spec, step: &RunStep) -> Result<(), BuildErr
     }
     match exit.map_err(BuildError::Run)? {
         Exit::Code(0) => Ok(()),
-        exit => Err(BuildError::Step { command: step.argv.join(" "), exit }),
+        exit => Err(BuildError::Step { command: step.argv.join(" "), exit, kept: None }),
     }
 }

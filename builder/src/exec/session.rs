@@ -62,6 +62,8 @@ pub(crate) struct Session<'a> {
     steps: AtomicUsize,
     cached: AtomicUsize,
     made: Mutex<Vec<MadeStep>>,
+    /// Held by whoever uses the terminal.
+    pub(crate) terminal: Mutex<()>,
     dry: bool,
 }
 
@@ -99,6 +101,7 @@ impl<'a> Session<'a> {
             steps: AtomicUsize::new(0),
             cached: AtomicUsize::new(0),
             made: Mutex::default(),
+            terminal: Mutex::default(),
             dry: false,
         }
     }

@@ -188,6 +188,10 @@ fn with_build_hints(shown: CommandError, error: &BuildError) -> CommandError {
         BuildError::ContextChanged { .. } => {
             shown.hint("build again when nothing else writes there")
         }
+        BuildError::Step { kept: Some(name), .. } => shown.hint(format!(
+            "its files are kept: lap run {name}, lap layers {name}; lap rmi {name} when you have seen \
+             enough"
+        )),
         BuildError::Foreign(ForeignError::System { .. }) => shown,
         BuildError::Foreign(_) => shown.hint(
             "install an emulator that registers itself with binfmt_misc and the flag F (Debian: \

@@ -5,6 +5,7 @@ mod build;
 mod caches;
 mod check;
 mod explain;
+mod failed;
 mod faults;
 mod fmt;
 mod help;

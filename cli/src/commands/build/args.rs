@@ -163,6 +163,12 @@ pub(super) struct StepArgs {
     /// Allow what steps may not do otherwise: network.host, security.insecure
     #[arg(long, value_name = "RIGHT", value_delimiter = ',')]
     pub(super) allow: Vec<String>,
+    /// Keep the files of a RUN that failed as an image, for `lap run`
+    #[arg(long)]
+    pub(super) keep_failed: bool,
+    /// Open a shell on this terminal in the root of a RUN that failed, with its environment and mounts
+    #[arg(long)]
+    pub(super) debug_shell: bool,
     /// Add a line to /etc/hosts
     #[arg(long, value_name = "NAME:IP", value_parser = values::extra_host)]
     pub(super) add_host: Vec<(String, String)>,

@@ -353,6 +353,8 @@ fn options(
         jobs: args.steps.jobs.unwrap_or_else(wiring::steps_at_once),
         compression: wanted.compression(),
         cache_from: caches::sources(&args.cache_from)?,
+        keep_failed: args.steps.keep_failed,
+        debug_shell: args.steps.debug_shell && surroundings::has_terminal(),
     };
     Ok((options, deferred))
 }

@@ -3,9 +3,10 @@
 use crate::error::CommandError;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::ui::terminal::note;
 use lapstrake_builder::options::NetworkMode;
 use lapstrake_runner::{Cancel, Exit, RunError, Runner, Sandbox, Spec, Stream};
-use std::io;
+use std::io::{self, IsTerminal};
 
 /// `--network`.
 pub(super) fn network(text: &str) -> Result<NetworkMode, CommandError> {
@@ -62,6 +63,15 @@ pub(super) fn runner(session: &Session) -> Box<dyn Runner> {
         None => Box::new(Sandbox::new()),
         Some(refusal) => Box::new(NoRunner { reason: refusal }),
     }
+}
+
+/// Whether a shell can be opened; that it cannot is said.
+pub(super) fn has_terminal() -> bool {
+    let has = io::stdin().is_terminal();
+    if !has {
+        note("warning: --debug-shell needs a terminal as standard input");
+    }
+    has
 }
 
 /// Stands where no program can be run.
