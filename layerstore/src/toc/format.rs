@@ -160,6 +160,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, TocError> {
     let mut path = Vec::new();
     for _ in 0..count {
         let entry = cursor.entry(&mut path)?;
+        entry.check_place()?;
+        if !entry.is_normal() {
+            return Err(damaged("an entry has what its kind cannot have"));
+        }
         if entries.last().is_some_and(|last: &Entry| last.order() >= entry.order()) {
             return Err(damaged("its entries are not sorted"));
         }
@@ -227,6 +231,9 @@ impl<'a> Cursor<'a> {
             .ok_or(TocError::Damaged { what: "a path is not a clean one" })?;
         let mut entry = Entry::new(clean, self.kind()?);
         let flags = self.byte()?;
+        if flags & !(CONTENT | LINK | DEVICE | XATTRS | OFFSET | NANOS) != 0 {
+            return Err(TocError::Damaged { what: "an entry has an unknown flag" });
+        }
         entry.mode = self.small()?;
         entry.uid = self.small()?;
         entry.gid = self.small()?;

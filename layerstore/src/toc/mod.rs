@@ -150,6 +150,38 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Has every field that the kind has no use for its one value (as [`Toc::from_entries`] sets it)?
+    fn is_normal(&self) -> bool {
+        let is_file = self.kind == Kind::File;
+        let is_link = matches!(self.kind, Kind::Symlink | Kind::Hardlink);
+        let is_device = matches!(self.kind, Kind::CharDevice | Kind::BlockDevice);
+        let numbers = (self.mode, self.uid, self.gid, self.mtime, self.mtime_nanos);
+        let is_bare = numbers == (0, 0, 0, 0, 0) && self.xattrs.is_empty();
+        let has_data = self.content.is_some() || self.tar_offset.is_some();
+        self.mode <= 0o7777
+            && (is_bare || !self.kind.is_mark())
+            && (is_file || self.size == 0)
+            && (self.size > 0 || !has_data)
+            && (is_link || self.link.is_empty())
+            && (is_device || self.device == (0, 0))
+            && self.xattrs.is_sorted()
+    }
+
+    /// Does a hard link name a path, and is the root a directory?
+    fn check_place(&self) -> Result<(), TocError> {
+        if self.path.is_root() && !matches!(self.kind, Kind::Dir | Kind::Opaque) {
+            return Err(TocError::Root);
+        }
+        let is_path =
+            |link: &[u8]| LayerPath::parse_clean(link).is_some_and(|path| !path.is_root());
+        if self.kind == Kind::Hardlink && !is_path(&self.link) {
+            return Err(TocError::Link { path: self.path.clone() });
+        }
+        Ok(())
+    }
+}
+
 /// Why entries are not a table of contents, or bytes not one at rest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TocError {
@@ -172,6 +204,12 @@ pub enum TocError {
         "a layer that needs more than {IMPLIED_DIRECTORIES_MAX} directories that it does not list"
     )]
     TooManyImplied,
+    /// A hard link to something that is no clean path.
+    #[error("`{path}` is a hard link to what is no path")]
+    Link {
+        /// The link.
+        path: LayerPath,
+    },
     /// A whiteout of the root directory.
     #[error("the root directory cannot be removed or be anything but a directory")]
     Root,
@@ -218,9 +256,7 @@ impl Toc {
     pub fn from_entries(mut entries: Vec<Entry>) -> Result<Toc, TocError> {
         for entry in &mut entries {
             entry.normalise();
-            if entry.path.is_root() && !matches!(entry.kind, Kind::Dir | Kind::Opaque) {
-                return Err(TocError::Root);
-            }
+            entry.check_place()?;
             if entry.xattrs.len() > XATTRS_MAX {
                 let (path, count) = (entry.path.clone(), entry.xattrs.len());
                 return Err(TocError::TooManyXattrs { path, count });

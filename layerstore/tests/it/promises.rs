@@ -6,7 +6,13 @@ use proptest::prelude::*;
 use crate::invariants;
 
 /// Bytes that once broke a promise, and the target that found them.
-const FOUND: [(Target, &[u8]); 0] = [];
+const FOUND: [(Target, &[u8]); 3] = [
+    // A hard link of the root to a NUL byte.
+    (invariants::toc, b"\x01\0\0\x03\xf2\x88\x01\0\0\x10\0\x06\x01\0\x08"),
+    // Numbers beyond 64 bits in fields that nobody knows: written and read again, another number.
+    (invariants::oci, br#"{"":[1222222222222222222222222222222222222222222222]}"#),
+    (invariants::oci, br#"{"[*":722222222222222222222222222222222222222622222222122}"#),
+];
 
 type Target = fn(&[u8]);
 
