@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
 use lapstrake_layerstore::transfer::{self, NamedImages, SaveOptions};
+use lapstrake_layerstore::view::View;
 use std::path::{Path, PathBuf};
 
 /// What the help ends with.
@@ -15,7 +16,8 @@ Examples:
   lap save -o app.tar app:1
   lap save --format docker app:1 | docker load
   lap save --compression zstd -o both.tar app:1 app:2
-  lap save --format oci-dir -o layout app:1";
+  lap save --format oci-dir -o layout app:1
+  lap save --format rootfs app:1 | tar xf - -C root";
 
 /// Write images to an archive
 #[derive(Debug, clap::Args)]
@@ -45,6 +47,8 @@ enum ArchiveFormat {
     Docker,
     /// A directory in OCI layout.
     OciDir,
+    /// The root file system of one image, without its configuration.
+    Rootfs,
 }
 
 /// Saves the images.
@@ -56,6 +60,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     for name in &args.images {
         let image = session.image(name)?;
         lease.hold_layers(&session.store.image_layers(&image.record)?)?;
+        lease.hold_blob(&image.record.config)?;
         images.push((image.reference, image.record));
     }
     let options = SaveOptions::new(args.compression.compression());
@@ -69,6 +74,13 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
         }
         (ArchiveFormat::OciDir, Some(path)) => {
             transfer::save_oci_dir(&session.store, &images, path, &options)?;
+        }
+        (ArchiveFormat::Rootfs, _) => {
+            let [(_, image)] = images.as_slice() else {
+                return Err(CommandError::usage("a root file system is that of one image"));
+            };
+            let view = View::new(session.store.image_layers(image)?)?;
+            to_file(&dest, |out| Ok(transfer::export_rootfs(&session.store, &view, out)?))?;
         }
         (ArchiveFormat::OciDir, None) => {
             return Err(CommandError::usage("a directory needs a name: -o DIR"));

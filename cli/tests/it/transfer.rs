@@ -51,6 +51,45 @@ fn archives_flow_through_pipes() {
 }
 
 #[test]
+fn several_images_go_through_one_pipe() {
+    let (lap, other) = (built("several-out"), Lap::new("several-in"));
+    lap.build("app:2", "FROM scratch\nCOPY a /d/\nCOPY b /\n", &[("a", "1"), ("b", "2")]);
+    for form in ["oci", "docker"] {
+        let mut save = lap.command(["save", "--format", form, "app:1", "app:2"]);
+        let mut save = save.stdout(Stdio::piped()).spawn().unwrap();
+        let load = other.command(["load"]).stdin(save.stdout.take().unwrap()).output().unwrap();
+        assert!(save.wait().unwrap().success() && load.status.success(), "{form}");
+        let said = String::from_utf8_lossy(&load.stdout).into_owned();
+        assert!(said.contains("app:1") && said.contains("app:2"), "{form}: {said}");
+        assert_eq!(other.ok(["images", "-q"]), lap.ok(["images", "-q"]), "{form}");
+        other.ok(["rmi", "app:1", "app:2"]);
+    }
+    other.is_whole();
+    lap.refused(["save", "app:1", "none:1"], 3, &["there is no image `none:1`"]);
+    let output = lap.run(["save", "--format", "oci-dir", "app:1"]);
+    assert_eq!(output.code, Some(2), "{}", output.stderr);
+}
+
+#[test]
+fn a_root_file_system_goes_out_and_comes_back() {
+    let lap = built("rootfs");
+    lap.ok(["save", "--format", "rootfs", "-o", "root.tar", "app:1"]);
+    let listed = Command::new("tar").args(["tf", "root.tar"]).current_dir(lap.work.path()).output();
+    let listed = String::from_utf8_lossy(&listed.unwrap().stdout).into_owned();
+    assert!(listed.contains("d/a"), "{listed}");
+    lap.ok(["import", "root.tar", "back:1"]);
+    assert_eq!(lap.run(["diff", "app:1", "back:1"]).code, Some(0));
+    let mut save = lap.command(["save", "--format", "rootfs", "app:1"]);
+    let mut save = save.stdout(Stdio::piped()).spawn().unwrap();
+    let mut import = lap.command(["import", "-", "piped:1"]);
+    assert!(import.stdin(save.stdout.take().unwrap()).status().unwrap().success());
+    assert!(save.wait().unwrap().success());
+    assert_eq!(lap.run(["diff", "app:1", "piped:1"]).code, Some(0));
+    lap.refused(["save", "--format", "rootfs", "app:1", "back:1"], 2, &["of one image"]);
+    lap.is_whole();
+}
+
+#[test]
 fn strangers_read_our_archives() {
     if !require(&[Need::Tool("skopeo")]) {
         return;

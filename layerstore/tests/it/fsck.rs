@@ -100,6 +100,91 @@ fn damage_to_any_file_is_found_and_repaired() {
     }
 }
 
+/// What is wrong with a file, besides one changed byte and its absence.
+const SPOILERS: [(&str, fn(&Path)); 4] = [
+    ("cut in half", |path| {
+        let file = OpenOptions::new().write(true).open(path).expect("writable");
+        file.set_len(file.metadata().expect("readable").len() / 2).expect("shorter");
+    }),
+    ("empty", |path| drop(File::create(path).expect("writable"))),
+    ("longer", |path| {
+        let mut file = OpenOptions::new().append(true).open(path).expect("writable");
+        file.write_all(b"more").expect("room");
+    }),
+    ("under another name", |path| {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let at = name.find(|c: char| c.is_ascii_hexdigit()).unwrap_or(0);
+        let other = if name[at..].starts_with('0') { "1" } else { "0" };
+        let name = format!("{}{other}{}", &name[..at], &name[at + 1..]);
+        fs::rename(path, path.with_file_name(name)).expect("room");
+    }),
+];
+
+/// The images that are there, with their layers; all of them must be usable.
+fn usable(f: &Fixture, story: &str) -> Vec<String> {
+    let store = open(f.store.root());
+    let mut names = Vec::new();
+    for (reference, image) in store.tags().expect("tags") {
+        let layers = store.image_layers(&image);
+        let layers = layers.unwrap_or_else(|error| panic!("{story}: {reference}: {error}"));
+        for layer in layers {
+            let mut tar = Vec::new();
+            let written = store.layers().write_tar(&layer, &mut tar, None);
+            written.unwrap_or_else(|error| panic!("{story}: {reference}: {error}"));
+        }
+        names.push(reference.familiar());
+    }
+    names
+}
+
+/// Which images cannot do without a file, as it is below the root.
+fn takes(shown: &str, f: &Fixture) -> Vec<&'static str> {
+    let mut taken = Vec::new();
+    for name in ["packs:1", "blob:1"] {
+        let image = f.store.tagged(&self::name(name)).expect("readable").expect("there");
+        let mut needed = vec![image.config.hex()];
+        for layer in f.store.image_layers(&image).expect("layers") {
+            needed.push(layer.short().to_string());
+            needed.extend(layer.blob().map(|blob| blob.digest.hex()));
+        }
+        let of_image = needed.iter().any(|part| shown.contains(part.as_str()));
+        // A pack may have contents of either; a tag's file is named by its name's hash.
+        if of_image || shown.starts_with("packs/") || shown.starts_with("tags/") {
+            taken.push(name);
+        }
+    }
+    taken
+}
+
+#[test]
+fn whatever_happens_to_a_file_the_rest_stays() {
+    let count = files(full().store.root()).len();
+    for (what, spoil) in SPOILERS {
+        for at in 0..count {
+            let f = full();
+            let path = files(f.store.root())[at].clone();
+            let shown = path.strip_prefix(f.store.root()).expect("below").display().to_string();
+            if ["store.json", "lock"].contains(&shown.as_str()) {
+                continue;
+            }
+            let may_go = takes(&shown, &f);
+            spoil(&path);
+            let story = format!("{shown} is {what}");
+            let found = fsck(&f, false, true);
+            let repaired = fsck(&f, true, true);
+            assert!(repaired.is_clean(), "{story}: {:#?}", repaired.problems);
+            assert_eq!(found.problems.len(), repaired.problems.len(), "{story}");
+            let again = fsck(&f, false, true);
+            assert!(again.problems.is_empty(), "{story}: {:#?}", again.problems);
+            let left = usable(&f, &story);
+            for name in ["packs:1", "blob:1"] {
+                let stays = left.iter().any(|left| left == name);
+                assert!(stays || may_go.contains(&name), "{story}, and {name} is gone");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_gone_is_found_and_repaired() {
     let count = files(full().store.root()).len();
