@@ -63,6 +63,13 @@ pub enum Event<'a> {
         /// Which step.
         id: StepId,
     },
+    /// The step cannot go on before another stage is done.
+    StepWaiting {
+        /// Which step.
+        id: StepId,
+        /// The stage whose files it needs.
+        stage: usize,
+    },
     /// The step could not go on at once, and now does.
     StepWaited {
         /// Which step.

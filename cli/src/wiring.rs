@@ -9,15 +9,11 @@ pub(crate) use remote::Remotes;
 
 use crate::args::RegistryArgs;
 use crate::settings::Settings;
-use crate::ui::format;
-use crate::ui::terminal::note;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, Seen, SourceError};
 use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
-use lapstrake_registry::{
-    Client, CredentialFiles, Event, Options, Outcome, Part, Progress, RegistryError,
-};
+use lapstrake_registry::{Client, CredentialFiles, Options, Progress, RegistryError};
 use std::sync::{Arc, OnceLock};
 
 /// A client of registries for this user.
@@ -53,54 +49,33 @@ pub(crate) fn steps_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from) * STEPS_PER_PROCESSOR
 }
 
-/// Shows a transfer as one line per blob.
-#[derive(Debug, Default)]
-pub(crate) struct TransferLines {
-    sizes: std::sync::Mutex<std::collections::HashMap<lapstrake_layerstore::Digest, (Part, u64)>>,
-}
-
-impl Progress for TransferLines {
-    fn event(&self, event: Event) {
-        let mut sizes = self.sizes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match event {
-            Event::Started { digest, part, size } => {
-                sizes.insert(digest, (part, size));
-            }
-            Event::Done { digest, outcome } => {
-                let (part, size) = sizes.remove(&digest).unwrap_or((Part::Layer, 0));
-                let how = match outcome {
-                    Outcome::Present => "already there".to_owned(),
-                    Outcome::Downloaded => format!("downloaded, {}", format::bytes(size)),
-                    Outcome::Uploaded => format!("uploaded, {}", format::bytes(size)),
-                    Outcome::Mounted { from } => format!("taken from {from}"),
-                };
-                note(&format!("{}: {part} {how}", format::short_id(&digest.to_string())));
-            }
-            Event::Waiting { reason, wait } => {
-                note(&format!("warning: {reason}; trying again in {}", format::duration(wait)));
-            }
-            _ => {}
-        }
-    }
-}
-
 /// A client that is made when the first base image has to be fetched: a build whose images are all
 /// in the store reads no certificates and opens no connection.
-#[derive(Debug)]
-pub(crate) struct LazyClient {
+pub(crate) struct LazyClient<'p> {
+    progress: &'p dyn Progress,
     settings: Settings,
     args: RegistryArgs,
     client: OnceLock<Client>,
 }
 
-impl LazyClient {
-    /// Remembers how the client is to be made.
-    pub(crate) fn new(settings: &Settings, args: &RegistryArgs) -> Self {
-        Self { settings: settings.clone(), args: args.clone(), client: OnceLock::new() }
+impl<'p> LazyClient<'p> {
+    /// Remembers how the client is to be made, and who hears of its transfers.
+    pub(crate) fn new(
+        settings: &Settings,
+        args: &RegistryArgs,
+        progress: &'p dyn Progress,
+    ) -> Self {
+        Self { progress, settings: settings.clone(), args: args.clone(), client: OnceLock::new() }
     }
 }
 
-impl LazyClient {
+impl std::fmt::Debug for LazyClient<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LazyClient").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl LazyClient<'_> {
     fn client(&self, reference: &Reference) -> Result<&Client, SourceError> {
         if self.client.get().is_none() {
             let made = client(&self.settings, &self.args).map_err(|e| failed(reference, e))?;
@@ -127,7 +102,7 @@ fn answer<T>(
     }
 }
 
-impl ImageSource for LazyClient {
+impl ImageSource for LazyClient<'_> {
     fn fetch(
         &self,
         reference: &Reference,
@@ -135,9 +110,8 @@ impl ImageSource for LazyClient {
         store: &Store,
         lease: &Lease,
     ) -> Result<Option<ImageRecord>, SourceError> {
-        let lines = TransferLines::default();
-        let pulled = self.client(reference)?.pull(reference, platform, store, lease, &lines);
-        answer(reference, pulled)
+        let client = self.client(reference)?;
+        answer(reference, client.pull(reference, platform, store, lease, self.progress))
     }
 
     fn look(

@@ -90,6 +90,11 @@ impl Board {
         }
     }
 
+    /// Whether nobody has to wait for this stage any more.
+    pub(crate) fn has_ended(&self, stage: usize) -> bool {
+        !matches!(lock(&self.slots).get(&stage), Some(Slot::Running))
+    }
+
     /// Leave a stage's result.
     pub(crate) fn finish(&self, stage: usize, result: Result<StageResult, BuildError>) {
         let slot = match result {

@@ -34,6 +34,9 @@ impl StepContext<'_> {
     /// What another stage made, as soon as it is there.
     pub(crate) fn wait(&self, stage: usize) -> Result<StageResult, BuildError> {
         let begun = Instant::now();
+        if !self.board.has_ended(stage) {
+            self.session.deps.observer.event(Event::StepWaiting { id: self.id, stage });
+        }
         let result = self.board.wait(stage);
         self.waited(Some(stage), begun);
         result

@@ -7,7 +7,8 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::storage::Keeper;
 use crate::ui::terminal::{note, print};
-use crate::wiring::{self, TransferLines};
+use crate::ui::transfer::Transfers;
+use crate::wiring;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let _keeper = Keeper::start(&session, None)?;
     let lease = session.store.lease()?;
-    let lines = TransferLines::default();
+    let lines = Transfers::new();
     let progress: &dyn lapstrake_registry::Progress =
         if args.quiet { &lapstrake_registry::Silent } else { &lines };
     let record = client.pull(&reference, &platform, &session.store, &lease, progress)?;

@@ -6,7 +6,8 @@ use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::ui::terminal::{note, print};
-use crate::wiring::{self, TransferLines};
+use crate::ui::transfer::Transfers;
+use crate::wiring;
 use lapstrake_layerstore::compress::{Codec, Compression};
 use lapstrake_layerstore::reference::Reference;
 
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let session = Session::open(settings)?;
     let image = session.image(&args.name)?;
     let client = wiring::client(&session.settings, &args.registry)?;
-    let lines = TransferLines::default();
+    let lines = Transfers::new();
     let progress: &dyn lapstrake_registry::Progress =
         if args.quiet { &lapstrake_registry::Silent } else { &lines };
     let digest = client.push(

@@ -12,6 +12,7 @@
 //! its step ends as it is. Two steps that run at once never mix within a line.
 
 use crate::ui::format;
+use crate::ui::live::base_line;
 use crate::ui::table::{one_line, visible};
 use crate::ui::terminal::note;
 use lapstrake_builder::event::{Event, Observer, StageSummary, StepId, Stream};
@@ -31,7 +32,7 @@ pub(crate) struct Plain {
 
 #[derive(Debug, Default)]
 struct State {
-    stages: BTreeMap<usize, StageSummary>,
+    names: Names,
     partial: BTreeMap<(StepId, bool), Vec<u8>>,
 }
 
@@ -54,27 +55,23 @@ impl State {
     fn take(&mut self, event: Event<'_>) -> Vec<String> {
         match event {
             Event::Planned { stages } => {
-                self.stages.extend(stages.iter().map(|stage| (stage.index, stage.clone())));
+                self.names.set(stages);
                 Vec::new()
             }
             Event::BaseStarted { .. }
             | Event::StepStarted { .. }
+            | Event::StepWaiting { .. }
             | Event::StepWaited { .. }
             | Event::Digested { .. }
             | Event::Recorded { .. } => Vec::new(),
             Event::BaseResolved { reference, config_digest, local } => {
-                let from = if local { "in the store" } else { "pulled" };
-                vec![format!(
-                    "[base] {} {from}, {}",
-                    one_line(reference),
-                    format::short_id(&config_digest)
-                )]
+                vec![base_line(reference, &config_digest, local)]
             }
             Event::StepCached { id, .. } => {
-                vec![format!("{} CACHED {}", self.label(id), self.text(id))]
+                vec![format!("{} CACHED {}", self.names.label(id), self.names.text(id))]
             }
             Event::StepRunning { id } => {
-                vec![format!("{} {}", self.label(id), self.text(id))]
+                vec![format!("{} {}", self.names.label(id), self.names.text(id))]
             }
             Event::Output { id, stream, data } => self.output(id, stream, data),
             Event::StepDone { id, elapsed, .. } => self.ended(id, "done in", elapsed),
@@ -85,12 +82,12 @@ impl State {
 
     fn ended(&mut self, id: StepId, how: &str, elapsed: std::time::Duration) -> Vec<String> {
         let mut lines = self.rest(id);
-        lines.push(format!("{} {how} {}", self.label(id), format::duration(elapsed)));
+        lines.push(format!("{} {how} {}", self.names.label(id), format::duration(elapsed)));
         lines
     }
 
     fn output(&mut self, id: StepId, stream: Stream, data: &[u8]) -> Vec<String> {
-        let label = self.label(id);
+        let label = self.names.label(id);
         let partial = self.partial.entry((id, stream == Stream::Stderr)).or_default();
         let mut lines = Vec::new();
         for piece in data.split_inclusive(|&byte| byte == b'\n') {
@@ -105,42 +102,58 @@ impl State {
 
     /// The last lines of a step's output that had no newline.
     fn rest(&mut self, id: StepId) -> Vec<String> {
-        let label = self.label(id);
+        let label = self.names.label(id);
         let kept = [false, true].map(|stderr| self.partial.remove(&(id, stderr)));
         let kept = kept.into_iter().flatten().filter(|line| !line.is_empty());
         kept.map(|line| output_line(&label, &line)).collect()
     }
+}
 
-    /// `[build 2/3]`; a stage without a name is shown by its number.
-    fn label(&self, id: StepId) -> String {
-        let (name, steps) = match self.stages.get(&id.stage) {
-            Some(stage) => (stage.name.clone(), stage.steps.len()),
-            None => (id.stage.to_string(), id.step + 1),
-        };
-        let name = if name == id.stage.to_string() { format!("stage {name}") } else { name };
-        format!("[{name} {}/{steps}]", id.step + 1)
+/// What steps are called, once the plan is made.
+#[derive(Debug, Default)]
+pub(crate) struct Names(BTreeMap<usize, StageSummary>);
+
+impl Names {
+    /// Takes the plan in.
+    pub(crate) fn set(&mut self, stages: &[StageSummary]) {
+        self.0.extend(stages.iter().map(|stage| (stage.index, stage.clone())));
     }
 
-    fn text(&self, id: StepId) -> String {
-        let step = self.stages.get(&id.stage).and_then(|stage| stage.steps.get(id.step));
+    /// What a stage is called.
+    pub(crate) fn stage(&self, index: usize) -> String {
+        let name = self.0.get(&index).map_or_else(|| index.to_string(), |s| s.name.clone());
+        if name == index.to_string() { format!("stage {name}") } else { name }
+    }
+
+    /// `[build 2/3]`; a stage without a name is shown by its number.
+    pub(crate) fn label(&self, id: StepId) -> String {
+        let steps = self.0.get(&id.stage).map_or(id.step + 1, |stage| stage.steps.len());
+        format!("[{} {}/{steps}]", self.stage(id.stage), id.step + 1)
+    }
+
+    /// What a step does, in one line.
+    pub(crate) fn text(&self, id: StepId) -> String {
+        let step = self.0.get(&id.stage).and_then(|stage| stage.steps.get(id.step));
         step.map(|text| format::truncated(&one_line(text), STEP_WIDTH)).unwrap_or_default()
     }
 }
 
 /// A line of a program's output. What would steer the terminal is made visible, except tabs; of a
 /// line that is overwritten by carriage returns (progress bars), the last state is shown.
-fn output_line(label: &str, bytes: &[u8]) -> String {
+pub(crate) fn shown_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end_matches(['\n', '\r']);
     let last = text.rsplit('\r').next().unwrap_or(text);
-    let shown: String = last
-        .chars()
+    last.chars()
         .flat_map(|c| {
             let tab = (c == '\t').then_some(c);
             tab.into_iter().chain(tab.is_none().then(|| visible(c)).into_iter().flatten())
         })
-        .collect();
-    format!("{label} | {shown}").trim_end().to_owned()
+        .collect()
+}
+
+fn output_line(label: &str, bytes: &[u8]) -> String {
+    format!("{label} | {}", shown_line(bytes)).trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use crate::ui::terminal::note;
 use lapstrake_builder::event::{Event, Observer, StageSummary, StepId, Stream};
+use lapstrake_registry as registry;
 use serde_json::{Value, json};
 use std::sync::Mutex;
 
@@ -17,6 +18,39 @@ impl Observer for RawJson {
     fn event(&self, event: Event<'_>) {
         let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         note(&object(&event).to_string());
+    }
+}
+
+impl RawJson {
+    /// Shows an event of a transfer.
+    pub(crate) fn transfer(&self, event: &registry::Event) {
+        if let Some(object) = transfer(event) {
+            let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            note(&object.to_string());
+        }
+    }
+}
+
+/// Each blob is told when it begins and when it is through; in between nothing, since bytes come by the
+/// thousand.
+fn transfer(event: &registry::Event) -> Option<Value> {
+    match event {
+        registry::Event::Started { digest, part, size } => Some(json!({
+            "event": "transfer-started", "digest": digest, "part": part.to_string(), "size": size,
+        })),
+        registry::Event::Done { digest, outcome } => {
+            let outcome = match outcome {
+                registry::Outcome::Present => "present",
+                registry::Outcome::Downloaded => "downloaded",
+                registry::Outcome::Uploaded => "uploaded",
+                registry::Outcome::Mounted { .. } => "mounted",
+            };
+            Some(json!({"event": "transfer-done", "digest": digest, "outcome": outcome}))
+        }
+        registry::Event::Waiting { reason, wait } => Some(json!({
+            "event": "transfer-waiting", "reason": reason, "seconds": wait.as_secs_f64(),
+        })),
+        _ => None,
     }
 }
 
@@ -46,6 +80,9 @@ fn object(event: &Event<'_>) -> Value {
             })
         }
         Event::StepStarted { id } => step("step-started", id),
+        Event::StepWaiting { id, stage } => {
+            with(step("step-waiting", id), "for-stage", json!(stage))
+        }
         Event::StepWaited { id, stage, elapsed } => {
             let object = with(step("step-waited", id), "for-stage", json!(stage));
             with(object, "seconds", elapsed.as_secs_f64().into())

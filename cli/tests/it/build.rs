@@ -159,3 +159,37 @@ fn the_epoch_makes_archives_equal() {
     let mut command = lap.command(["build", &context]);
     assert_eq!(command.env("SOURCE_DATE_EPOCH", "soon").output().unwrap().status.code(), Some(2));
 }
+
+#[test]
+fn a_timeline_is_a_page_of_its_own_even_of_a_failed_build() {
+    let lap = Lap::new("timeline");
+    let context = lap.context("context", COPY);
+    let build = |text: &str| {
+        lap.work.write("context/Dockerfile", text);
+        let output = lap.run(["build", "--timeline", "t.html", "-o", "o.tar", &context]);
+        (output.code, fs::read_to_string(lap.work.join("t.html")).unwrap())
+    };
+    let (code, page) = build(COPY);
+    assert_eq!(code, Some(0));
+    for word in ["[stage 0 1/1] COPY . /", "class=\"Run\"", "class=\"Output\"", "</html>"] {
+        assert!(page.contains(word), "{word} is not in {page}");
+    }
+    let (code, page) = build("FROM scratch\nCOPY no<where /\n");
+    assert_eq!(code, Some(3));
+    assert!(page.contains("class=\"Failed\"") && page.contains("COPY no&lt;where /"), "{page}");
+}
+
+#[test]
+fn two_stages_that_wait_say_for_whom() {
+    let lap = Lap::new("waits");
+    let text = "FROM scratch AS one\nCOPY . /\nFROM scratch\nCOPY --from=one / /\n";
+    let context = lap.context("context", text);
+    let events = lap.run(["build", "--progress", "rawjson", &context]).stderr;
+    let events: Vec<Value> = events.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    // Whether the second stage has to wait at all is the scheduler's business.
+    for event in events.iter().filter(|event| event["event"] == "step-waiting") {
+        assert_eq!((&event["stage"], &event["for-stage"]), (&1.into(), &0.into()));
+    }
+    let digested = events.iter().filter(|event| event["event"] == "digested").count();
+    assert_eq!(digested, 1, "{events:?}");
+}

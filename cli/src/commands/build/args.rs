@@ -104,6 +104,9 @@ pub(crate) struct Args {
     /// How progress is shown [default: $BUILDKIT_PROGRESS, else auto]
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Output")]
     pub(super) progress: Option<ProgressMode>,
+    /// Write when each step ran, waited and was hashed, as a page for a browser
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) timeline: Option<PathBuf>,
     /// Show no progress; print the image's id
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
@@ -218,11 +221,11 @@ pub(super) struct ForeignArgs {
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ProgressMode {
-    /// What suits standard error.
+    /// A live view where standard error is a terminal, else lines.
     Auto,
     /// Lines.
     Plain,
-    /// A live view on a terminal; lines for now.
+    /// The live view; lines where there is no terminal.
     Tty,
     /// Nothing but errors; the image's id on standard output.
     Quiet,

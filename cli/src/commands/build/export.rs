@@ -11,13 +11,14 @@ use crate::error::{CommandError, Kind};
 use crate::output_file::OutputFile;
 use crate::session::Session;
 use crate::ui::terminal::note;
-use crate::wiring::{self, TransferLines};
+use crate::wiring;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::compress::{self, Compression};
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::{ImageRecord, ManifestOptions};
 use lapstrake_layerstore::transfer::{self, NamedImages};
 use lapstrake_layerstore::view::View;
+use lapstrake_registry::Progress;
 use std::io::{self, IsTerminal, Write};
 
 /// How much is collected before standard output is written.
@@ -75,6 +76,7 @@ pub(super) fn push(
     registry: &RegistryArgs,
     image: &mut ImageRecord,
     wanted: &Wanted,
+    progress: &dyn Progress,
 ) -> Result<(), CommandError> {
     let client = wiring::client(&session.settings, registry)?;
     let choice = wanted.outputs.iter().find_map(|output| match output {
@@ -83,8 +85,7 @@ pub(super) fn push(
     });
     let options = wanted.manifests(&choice.unwrap_or_default());
     for name in &wanted.tags {
-        let digest =
-            client.push(&session.store, image, name, options.clone(), &TransferLines::default())?;
+        let digest = client.push(&session.store, image, name, options.clone(), progress)?;
         note(&format!("pushed {}@{digest}", name.familiar()));
     }
     record(session, image, &options, wanted)

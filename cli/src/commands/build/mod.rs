@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     }
     let interrupts = Interrupts::watch()?;
     let _keeper = Keeper::start(&session, args.keep_storage)?;
-    let reporter = report::Reporter::new(args, &session.settings)?;
+    let reporter = report::Reporter::new(args, &session.settings, begun)?;
     let _lease = match deferred {
         None => None,
         Some(deferred) => {
@@ -77,8 +77,26 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     if let Some(format) = args.plan {
         return plan::show(&session, args, &options, format);
     }
-    let outcomes = build_all(&session, args, &mut options, &wanted, &reporter, &interrupts)?;
-    let mut image = match outcomes.as_slice() {
+    let built = build_all(&session, args, &mut options, &wanted, &reporter, &interrupts);
+    let delivered = built.and_then(|outcomes| {
+        let image = deliver(&session, args, &wanted, &outcomes, &reporter, options.epoch)?;
+        reporter.finish(&session, &outcomes, &image, &wanted, begun.elapsed())
+    });
+    let written = reporter.write_timeline(&format!("lap build {}", args.context));
+    delivered.and(written)?;
+    Ok(Exit::OK)
+}
+
+/// Gives the image its names and brings it to where it shall go.
+fn deliver(
+    session: &Session,
+    args: &Args,
+    wanted: &Wanted,
+    outcomes: &[BuildOutcome],
+    reporter: &report::Reporter,
+    epoch: Option<i64>,
+) -> Result<ImageRecord, CommandError> {
+    let mut image = match outcomes {
         [only] => only.image.clone(),
         all => ImageRecord::joined(all.iter().map(|outcome| outcome.image.clone()).collect()),
     };
@@ -87,17 +105,18 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     }
     if wanted.needs_manifest(args) {
         let form = wanted.forms().next().cloned().unwrap_or_default();
-        export::record(&session, &mut image, &wanted.manifests(&form), &wanted)?;
+        export::record(session, &mut image, &wanted.manifests(&form), wanted)?;
     }
     for output in &wanted.outputs {
-        export::write(&session, &mut image, output, &wanted, options.epoch)?;
+        let write = || export::write(session, &mut image, output, wanted, epoch);
+        reporter.timed(output.kind(), write)?;
     }
     if wanted.push {
-        export::push(&session, &args.registry, &mut image, &wanted)?;
+        let push = || export::push(session, &args.registry, &mut image, wanted, reporter);
+        reporter.timed("push", push)?;
     }
-    caches::export(&session, &wanted.cache_to, &outcomes);
-    reporter.finish(&session, &outcomes, &image, &wanted, begun.elapsed())?;
-    Ok(Exit::OK)
+    caches::export(session, &wanted.cache_to, outcomes);
+    Ok(image)
 }
 
 /// Builds for each platform, one after the other: what several of them need is then done once.
@@ -256,7 +275,7 @@ fn build(
     reporter: &report::Reporter,
     interrupts: &Interrupts,
 ) -> Result<BuildOutcome, CommandError> {
-    let images = wiring::LazyClient::new(&session.settings, &args.registry);
+    let images = wiring::LazyClient::new(&session.settings, &args.registry, reporter);
     let remotes = wiring::Remotes::new(&session.settings, &args.registry);
     let runner = surroundings::runner(session);
     let deps = BuildDeps {
@@ -280,7 +299,7 @@ fn fetch(
     interrupts: &Interrupts,
 ) -> Result<Lease, CommandError> {
     let lease = session.store.lease()?;
-    let images = wiring::LazyClient::new(&session.settings, &args.registry);
+    let images = wiring::LazyClient::new(&session.settings, &args.registry, reporter);
     let remotes = wiring::Remotes::new(&session.settings, &args.registry);
     let runner = surroundings::runner(session);
     let deps = BuildDeps {

@@ -25,6 +25,17 @@ pub(super) enum Output {
 }
 
 impl Output {
+    /// The `type=` that it was asked for with.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::OciArchive { .. } | Self::OciDirectory { .. } => "oci",
+            Self::DockerArchive { .. } => "docker",
+            Self::Tar { .. } => "tar",
+            Self::Local { .. } => "local",
+            Self::Image { .. } => "image",
+        }
+    }
+
     /// Whether its bytes go to standard output.
     pub(super) fn is_stdout(&self) -> bool {
         match self {

@@ -40,7 +40,8 @@ pub(super) fn show(
     chosen: PlanFormat,
 ) -> Result<Exit, CommandError> {
     let interrupts = Interrupts::watch()?;
-    let images = wiring::LazyClient::new(&session.settings, &args.registry);
+    let images =
+        wiring::LazyClient::new(&session.settings, &args.registry, &lapstrake_registry::Silent);
     let remotes = wiring::Remotes::new(&session.settings, &args.registry);
     let runner = surroundings::runner(session);
     let deps = BuildDeps {

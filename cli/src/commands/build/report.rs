@@ -7,9 +7,12 @@ use crate::error::CommandError;
 use crate::output_file::OutputFile;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::ui::live::Live;
 use crate::ui::progress::Plain;
 use crate::ui::rawjson::RawJson;
-use crate::ui::terminal::{note, print};
+use crate::ui::terminal::{self, note, print};
+use crate::ui::timeline::Timeline;
+use crate::ui::transfer::Transfers;
 use crate::ui::{diagnostic, explain, format};
 use lapstrake_builder::event::{Event, Observer, Silent};
 use lapstrake_builder::exec::BuildOutcome;
@@ -17,10 +20,11 @@ use lapstrake_builder::explain::Recorded;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::ImageRecord;
+use lapstrake_registry::Progress;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Shows a build in the way that was asked for.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub(super) struct Reporter {
     quiet: bool,
     iidfile: Option<PathBuf>,
     metadata_file: Option<PathBuf>,
+    timeline: Option<(PathBuf, Timeline)>,
     /// What the build left for `lap explain`.
     recorded: Mutex<Option<Recorded>>,
 }
@@ -38,19 +43,38 @@ impl Observer for Reporter {
         if let Event::Recorded { report } = &event {
             *self.recorded() = Some((*report).clone());
         }
+        if let Some((_, timeline)) = &self.timeline {
+            timeline.event(&event);
+        }
         match &self.mode {
-            Mode::Plain(plain) => plain.event(event),
+            Mode::Live(live, _) => live.event(event),
+            Mode::Plain(plain, _) => plain.event(event),
             Mode::RawJson(json) => json.event(event),
-            Mode::Silent(silent) => silent.event(event),
+            Mode::Silent => Silent.event(event),
         }
     }
 }
 
+impl Progress for Reporter {
+    fn event(&self, event: lapstrake_registry::Event) {
+        if let Some((_, timeline)) = &self.timeline {
+            timeline.transfer(&event);
+        }
+        match &self.mode {
+            Mode::Live(_, transfers) | Mode::Plain(_, transfers) => transfers.event(event),
+            Mode::RawJson(json) => json.transfer(&event),
+            Mode::Silent => {}
+        }
+    }
+}
+
+/// How progress is shown. Transfers stand before the view whose bars they use.
 #[derive(Debug)]
 enum Mode {
-    Plain(Plain),
+    Live(Live, Transfers),
+    Plain(Plain, Transfers),
     RawJson(RawJson),
-    Silent(Silent),
+    Silent,
 }
 
 /// Tells warnings, and nothing of what is under way.
@@ -66,8 +90,12 @@ impl Observer for WarningsOnly {
 }
 
 impl Reporter {
-    /// `--progress`, else `BUILDKIT_PROGRESS`, else lines.
-    pub(super) fn new(args: &Args, settings: &Settings) -> Result<Self, CommandError> {
+    /// `--progress`, else `BUILDKIT_PROGRESS`, else what suits standard error.
+    pub(super) fn new(
+        args: &Args,
+        settings: &Settings,
+        begun: Instant,
+    ) -> Result<Self, CommandError> {
         let from_environment = || {
             settings.progress.as_deref().map(|name| {
                 use clap::ValueEnum as _;
@@ -84,15 +112,40 @@ impl Reporter {
         };
         let quiet = args.quiet || chosen == ProgressMode::Quiet;
         let mode = match chosen {
-            _ if quiet => Mode::Silent(Silent),
-            ProgressMode::Quiet | ProgressMode::None => Mode::Silent(Silent),
+            _ if quiet => Mode::Silent,
+            ProgressMode::Quiet | ProgressMode::None => Mode::Silent,
             ProgressMode::Rawjson => Mode::RawJson(RawJson::default()),
+            // A shell in a failed step has the terminal to itself.
+            ProgressMode::Auto | ProgressMode::Tty
+                if terminal::is_terminal() && !args.steps.debug_shell =>
+            {
+                let live = Live::new();
+                let transfers = Transfers::among(live.bars());
+                Mode::Live(live, transfers)
+            }
             ProgressMode::Auto | ProgressMode::Plain | ProgressMode::Tty => {
-                Mode::Plain(Plain::default())
+                Mode::Plain(Plain::default(), Transfers::default())
             }
         };
         let (iidfile, metadata_file) = (args.iidfile.clone(), args.metadata_file.clone());
-        Ok(Self { mode, quiet, iidfile, metadata_file, recorded: Mutex::default() })
+        let timeline = args.timeline.clone().map(|path| (path, Timeline::new(begun)));
+        Ok(Self { mode, quiet, iidfile, metadata_file, timeline, recorded: Mutex::default() })
+    }
+
+    /// Does something that is no step of the build; the timeline shows it.
+    pub(super) fn timed<T>(&self, label: &str, work: impl FnOnce() -> T) -> T {
+        match &self.timeline {
+            Some((_, timeline)) => timeline.timed(label, work),
+            None => work(),
+        }
+    }
+
+    /// Writes the timeline, of a failed build as well.
+    pub(super) fn write_timeline(&self, title: &str) -> Result<(), CommandError> {
+        match &self.timeline {
+            Some((path, timeline)) => OutputFile::write(path, timeline.page(title).as_bytes()),
+            None => Ok(()),
+        }
     }
 
     fn recorded(&self) -> MutexGuard<'_, Option<Recorded>> {
@@ -111,17 +164,17 @@ impl Reporter {
     /// Says which of several platforms is built next.
     pub(super) fn platform(&self, platform: &Platform) {
         match &self.mode {
-            Mode::Plain(_) => note(&format!("[platform] {platform}")),
+            Mode::Live(..) | Mode::Plain(..) => note(&format!("[platform] {platform}")),
             Mode::RawJson(_) => {
                 note(&json!({"event": "platform", "platform": platform.to_string()}).to_string());
             }
-            Mode::Silent(_) => {}
+            Mode::Silent => {}
         }
     }
 
     /// Shows what is doubtful in the Dockerfile.
     pub(super) fn warnings(&self, outcome: &BuildOutcome) {
-        if matches!(self.mode, Mode::Plain(_)) {
+        if matches!(self.mode, Mode::Live(..) | Mode::Plain(..)) {
             for warning in &outcome.warnings {
                 note(diagnostic::render(&outcome.file, warning).trim_end());
             }
@@ -148,7 +201,9 @@ impl Reporter {
             print(&format!("{id}\n"))?;
         }
         match &self.mode {
-            Mode::Plain(_) => note(&last_line(session, outcomes, image, wanted, elapsed)?),
+            Mode::Live(..) | Mode::Plain(..) => {
+                note(&last_line(session, outcomes, image, wanted, elapsed)?);
+            }
             Mode::RawJson(_) => note(
                 &json!({
                     "event": "built", "image": id, "steps": counts(outcomes).0,
@@ -157,7 +212,7 @@ impl Reporter {
                 })
                 .to_string(),
             ),
-            Mode::Silent(_) => {}
+            Mode::Silent => {}
         }
         Ok(())
     }
