@@ -1,13 +1,14 @@
-//! gzip, version 1: one member for each chunk of 512 KiB, by libdeflate.
+//! gzip, version 2: chunks of 512 KiB, cut where noise begins and ends; one member for each part.
 //!
+//! ```text
+//! chunk = part*    part = member: text and the like by libdeflate, noise in stored blocks
+//! ```
 //! RFC 1952 makes concatenated members one file; Go, GNU gzip, Python and zlib read them so. A
 //! member depends on its chunk alone, so threads cannot change the bytes. An empty stream is one
 //! empty member.
 //!
 //! Levels mean what people know from gzip: each is at least as small as gzip's own, by the encoder
-//! level that gets there first. A chunk whose bytes are all about equally frequent (compressed or
-//! encrypted already) is given to the fastest level: entropy coding has nothing to win there, and
-//! that level finds repeated strings, too.
+//! level that gets there first. What is noise is said in `noise.rs`: no level makes it smaller.
 
 use std::{
     io::{self, Write},
@@ -19,12 +20,13 @@ use std::{
 
 use libdeflater::{CompressionLvl, Compressor};
 
+use super::noise;
 use crate::pipe::{Chunk, join};
 
-/// The level for chunks that cannot be made much smaller.
-const FAST_LEVEL: u32 = 1;
-/// Shorter chunks have too few bytes to tell.
-const UNIFORM_BYTES_MIN: usize = 16 << 10;
+/// A member's header as libdeflate writes it: deflate, no name, no time, no system.
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// The longest stored block: its length has 16 bits.
+const STORED_BYTES_MAX: usize = 0xffff;
 
 struct Job {
     chunk: Chunk,
@@ -101,39 +103,46 @@ fn new_encoder(level: u32) -> Compressor {
 }
 
 fn work(level: u32, todo: &Mutex<Receiver<Job>>) {
-    let mut thorough = new_encoder(encoder_level(level));
-    let mut fast = new_encoder(FAST_LEVEL);
+    let mut encoder = new_encoder(encoder_level(level));
     loop {
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { chunk, done }) = job else { return };
-        let encoder = if is_uniform(&chunk) { &mut fast } else { &mut thorough };
-        let mut member = vec![0; encoder.gzip_compress_bound(chunk.len())];
-        let length = encoder
-            .gzip_compress(&chunk, &mut member)
-            .expect("because the buffer has the size that the encoder asked for");
-        member.truncate(length);
+        let mut members = Vec::with_capacity(chunk.len());
+        for part in noise::parts(&chunk) {
+            let bytes = &chunk[part.bytes];
+            if part.is_noise {
+                store(bytes, &mut members);
+            } else {
+                deflate(&mut encoder, bytes, &mut members);
+            }
+        }
         // Whoever waited for it may be gone after an error.
-        done.send(member).unwrap_or_default();
+        done.send(members).unwrap_or_default();
     }
 }
 
-/// Are all bytes about equally frequent, their frequencies a tenth apart on average?
-///
-/// In whole numbers, as part of the format: chi-square at most a hundredth of the length.
-pub(super) fn is_uniform(chunk: &[u8]) -> bool {
-    if chunk.len() < UNIFORM_BYTES_MIN {
-        return false;
+/// Appends a member of `bytes`, compressed.
+fn deflate(encoder: &mut Compressor, bytes: &[u8], members: &mut Vec<u8>) {
+    let start = members.len();
+    members.resize(start + encoder.gzip_compress_bound(bytes.len()), 0);
+    let length = encoder
+        .gzip_compress(bytes, &mut members[start..])
+        .expect("because the buffer has the size that the encoder asked for");
+    members.truncate(start + length);
+}
+
+/// Appends a member of `bytes` as they are; there are some.
+fn store(bytes: &[u8], members: &mut Vec<u8>) {
+    members.extend_from_slice(&HEADER);
+    let mut blocks = bytes.chunks(STORED_BYTES_MAX).peekable();
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        // The last block has the bit that says so; the other bits are type 0 and padding.
+        members.push(u8::from(blocks.peek().is_none()));
+        members.extend_from_slice(&length.to_le_bytes());
+        members.extend_from_slice(&(!length).to_le_bytes());
+        members.extend_from_slice(block);
     }
-    // Four tables, so that equal neighbours do not wait for each other.
-    let mut tables = [[0u32; 256]; 4];
-    for bytes in chunk.chunks(4) {
-        for (table, byte) in tables.iter_mut().zip(bytes) {
-            table[usize::from(*byte)] += 1;
-        }
-    }
-    let count = |byte: usize| tables.iter().map(|table| u64::from(table[byte])).sum::<u64>();
-    let length = chunk.len() as u64;
-    // Everything times 256, as the expected count is a fraction.
-    let deviation: u64 = (0..256).map(|byte| (count(byte) * 256).abs_diff(length).pow(2)).sum();
-    deviation / 256 <= length * length / 100
+    members.extend_from_slice(&libdeflater::crc32(bytes).to_le_bytes());
+    members.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
 }
