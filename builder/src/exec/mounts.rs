@@ -112,7 +112,8 @@ pub(crate) fn apply(
     match plan.mount.kind {
         MountKind::Bind => {
             let Some(files) = prepared.files else { return Ok(()) };
-            let mount = bind(at, plan, files, area, spec.mounts.len())?;
+            let mut mount = bind(at, plan, files, area, spec.mounts.len())?;
+            set_apart(&mut mount, &spec.mounts, area)?;
             spec.mounts.push(mount);
         }
         MountKind::Cache => {
@@ -156,6 +157,21 @@ fn bind(
     let subpath = PathBuf::from("/").join(subpath.trim_start_matches('/'));
     let kind = Kind::Layers { lowers, subpath, scratch };
     Ok(Mount { target: PathBuf::from(&plan.target), read_only: plan.mount.read_only, kind })
+}
+
+/// Trees of two versions of a layer may have files in common, as hard links. A step that sees both must
+/// not see that, and does not where one of them is an overlay: that has a device number of its own.
+fn set_apart(mount: &mut Mount, others: &[Mount], area: &WorkArea) -> Result<(), BuildError> {
+    let is_bare = |kind: &Kind| matches!(kind, Kind::Layers { lowers, scratch: None, .. } if lowers.len() == 1);
+    if !is_bare(&mount.kind) || !others.iter().any(|other| is_bare(&other.kind)) {
+        return Ok(());
+    }
+    if let Kind::Layers { lowers, .. } = &mut mount.kind {
+        let empty = area.path().join(format!("empty-{}", others.len()));
+        make_directory(&empty)?;
+        lowers.push(empty);
+    }
+    Ok(())
 }
 
 fn make_directory(path: &Path) -> Result<(), BuildError> {

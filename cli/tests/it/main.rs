@@ -17,6 +17,7 @@ mod real_input;
 mod remote;
 mod registry;
 mod run;
+mod sharing;
 mod storage;
 mod support;
 mod transfer;

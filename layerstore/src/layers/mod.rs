@@ -24,6 +24,7 @@ mod stack;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tree;
+mod unpack;
 
 use std::{
     fs::{self, File},

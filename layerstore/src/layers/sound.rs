@@ -109,6 +109,12 @@ pub(super) fn has_fresh_tree(layer: &Layer) -> bool {
     layer.has_tree() && (layer.origin() == Origin::Tree || tree_mark(layer).exists())
 }
 
+/// Is there a derived tree that needs no look before it is used?
+pub(super) fn has_trusted_tree(layer: &Layer) -> bool {
+    let no_marks = || tree_marks(layer).is_ok_and(|marks| marks.is_empty());
+    layer.has_tree() && (tree_mark(layer).exists() || no_marks())
+}
+
 /// What was derived is on the disk, or not there any more.
 pub(super) fn forget_tree_marks(layer: &Layer) -> Result<(), StoreError> {
     for mark in tree_marks(layer)? {

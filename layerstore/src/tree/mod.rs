@@ -12,6 +12,7 @@
 mod meta;
 #[cfg(test)]
 mod tests;
+pub(crate) mod twin;
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +20,7 @@ use std::{
     io::{self, Read, Write},
     os::{fd::OwnedFd, unix::fs::FileExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rayon::prelude::*;
@@ -50,19 +52,22 @@ pub(crate) struct TreeMaker<'a> {
     fd: OwnedFd,
     toc: &'a Toc,
     overlay: OverlayXattr,
+    donor: Option<twin::Donor>,
 }
 
 impl<'a> TreeMaker<'a> {
-    /// Begins the tree of `toc` in the empty directory `root`: all directories are made.
+    /// Begins the tree of `toc` in the empty directory `root`: all directories are made. Files are
+    /// shared with `donor` where it has the same.
     pub(crate) fn begin(
         root: &Path,
         toc: &'a Toc,
         overlay: OverlayXattr,
+        donor: Option<twin::Donor>,
     ) -> Result<TreeMaker<'a>, StoreError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(StoreError::io("open", root))?;
-        let tree = TreeMaker { root: root.to_owned(), fd, toc, overlay };
+        let tree = TreeMaker { root: root.to_owned(), fd, toc, overlay, donor };
         let mut made = LayerPath::root();
         for entry in toc {
             let directory = match entry.kind {
@@ -123,6 +128,9 @@ impl<'a> TreeMaker<'a> {
             let mut parent = ParentCache::default();
             let mut buffer = Vec::new();
             files.iter().try_for_each(|entry| {
+                if self.share(&mut parent, entry)? {
+                    return Ok(());
+                }
                 let located = match &entry.content {
                     Some(content) if entry.size > 0 => {
                         let missing = || StoreError::ContentMissing {
@@ -274,14 +282,18 @@ impl<'a> TreeMaker<'a> {
     }
 }
 
-/// The directory that was opened last: entries come sorted, so it is mostly the right one.
+/// The directories that were opened last: entries come sorted, so they are mostly the right ones.
 #[derive(Debug, Default)]
-pub(crate) struct ParentCache(Option<(LayerPath, OwnedFd)>);
+pub(crate) struct ParentCache {
+    own: Option<(LayerPath, OwnedFd)>,
+    /// The same directory in the tree that files are shared with.
+    donor: Option<(Vec<u8>, Arc<OwnedFd>)>,
+}
 
 impl ParentCache {
     fn open(&mut self, tree: &TreeMaker<'_>, entry: &Entry) -> Result<&OwnedFd, StoreError> {
         let parent = entry.path.parent_bytes().unwrap_or_default();
-        let known = self.0.take().filter(|(path, _)| path.as_bytes() == parent);
+        let known = self.own.take().filter(|(path, _)| path.as_bytes() == parent);
         let cached = if let Some(cached) = known {
             cached
         } else {
@@ -289,7 +301,7 @@ impl ParentCache {
             let directory = tree.open_directory(&path)?;
             (path, directory)
         };
-        Ok(&self.0.insert(cached).1)
+        Ok(&self.own.insert(cached).1)
     }
 }
 
