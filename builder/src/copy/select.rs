@@ -8,9 +8,9 @@ use crate::tree::{Node, Resolved, Tree, clean_from_root, lossy, resolve};
 use lapstrake_layerstore::path::LayerPath;
 use rayon::prelude::*;
 
-/// Directories with fewer entries than this are walked by the thread that found them: waking others costs
-/// more than looking at a few files.
-const PARALLEL_CHILDREN_MIN: usize = 24;
+/// A directory with fewer directories in it than this is walked by the thread that found it: waking others
+/// costs more than looking at a few.
+const PARALLEL_DIRECTORIES_MIN: usize = 4;
 
 /// One file below a selected directory.
 #[derive(Debug, Clone)]
@@ -165,31 +165,44 @@ fn walk_below(
     excludes: (Option<&Matcher>, &ParentMatches),
 ) -> Result<Vec<Item>, BuildError> {
     let children = tree.children(dir)?;
-    let child =
-        |(name, node): (Vec<u8>, Node)| walk_child(tree, dir, relative, (&name, node), excludes);
-    let parts: Vec<Vec<Item>> = if children.len() < PARALLEL_CHILDREN_MIN {
-        children.into_iter().map(child).collect::<Result<_, BuildError>>()?
-    } else {
-        children.into_par_iter().map(child).collect::<Result<_, BuildError>>()?
+    let directories = children.iter().filter(|(_, node)| node.is_dir()).count();
+    let mut items = Vec::with_capacity(children.len());
+    if directories < PARALLEL_DIRECTORIES_MIN {
+        for child in children {
+            walk_child(tree, (dir, relative), child, excludes, &mut items)?;
+        }
+        return Ok(items);
+    }
+    // Folded, so that there is a vector for each share of the work and not for each file.
+    let share = |items: Result<Vec<Item>, BuildError>, child| {
+        let mut items = items?;
+        walk_child(tree, (dir, relative), child, excludes, &mut items).map(|()| items)
     };
-    Ok(parts.into_iter().flatten().collect())
+    let parts = children.into_par_iter().fold(|| Ok(Vec::new()), share);
+    let parts = parts.collect::<Result<Vec<_>, BuildError>>()?;
+    items.reserve(parts.iter().map(Vec::len).sum());
+    for mut part in parts {
+        items.append(&mut part);
+    }
+    Ok(items)
 }
 
+/// Appends a child of the directory `dir`, which is `relative` in the selection, and what is below it.
 fn walk_child(
     tree: &dyn Tree,
-    dir: &LayerPath,
-    relative: &LayerPath,
-    (name, node): (&[u8], Node),
+    (dir, relative): (&LayerPath, &LayerPath),
+    (name, node): (Vec<u8>, Node),
     (excludes, above): (Option<&Matcher>, &ParentMatches),
-) -> Result<Vec<Item>, BuildError> {
-    let source = join(dir, name)?;
-    let relative = join(relative, name)?;
+    items: &mut Vec<Item>,
+) -> Result<(), BuildError> {
+    let source = join(dir, &name)?;
+    let relative = join(relative, &name)?;
     let is_dir = node.is_dir();
     let (excluded, matches) =
         excludes.map_or_else(Default::default, |e| e.decide(relative.as_bytes(), above));
     if excluded && (!is_dir || excludes.is_some_and(|e| e.can_prune(relative.as_bytes(), &matches)))
     {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let below = if is_dir {
         walk_below(tree, &source, &relative, (excludes, &matches))?
@@ -197,12 +210,11 @@ fn walk_child(
         Vec::new()
     };
     if excluded && below.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let mut items = Vec::with_capacity(below.len() + 1);
     items.push(Item { relative, source, node });
     items.extend(below);
-    Ok(items)
+    Ok(())
 }
 
 /// `--parents`: `base/./pattern`, or the pattern from the root.

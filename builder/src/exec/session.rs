@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         let tree = ContextTree::open(path, ignore)?;
         let memo_name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex().to_string();
         let bytes = self.deps.store.memo_get(&memo_name).unwrap_or_default();
-        let open = OpenContext { tree, memo: Mutex::new(Memo::decode(&bytes)), memo_name };
+        let open = OpenContext { tree, memo: Mutex::new(Memo::decode(bytes)), memo_name };
         Ok(Context::Directory(Arc::new(open)))
     }
 
