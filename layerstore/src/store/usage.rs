@@ -375,9 +375,13 @@ fn image_usage(
     ImageUsage { reference: reference.clone(), config: image.config, exclusive, shared }
 }
 
-/// Disk space of a file or of everything in a directory.
+/// Disk space of a file or of everything in a directory; of a file with several names, which versions
+/// of a layer share, each name's part.
 pub(super) fn disk_bytes(path: &Path) -> Result<u64, StoreError> {
-    Seen::default().bytes(path)
+    sum(path, &mut |meta| {
+        let names = if meta.is_dir() { 1 } else { meta.nlink().max(1) };
+        meta.blocks() * BLOCK_BYTES / names
+    })
 }
 
 /// The files that were counted already.
@@ -385,34 +389,36 @@ pub(super) fn disk_bytes(path: &Path) -> Result<u64, StoreError> {
 struct Seen(HashSet<(u64, u64)>);
 
 impl Seen {
-    /// Disk space of what is at `path` and was not counted before. What vanishes meanwhile, or may
-    /// not be looked into, counts as nothing.
+    /// Disk space of what is at `path` and was not counted before.
     fn bytes(&mut self, path: &Path) -> Result<u64, StoreError> {
-        let mut total = 0;
-        let mut pending = vec![path.to_owned()];
-        while let Some(path) = pending.pop() {
-            let meta = match fs::symlink_metadata(&path) {
-                Ok(meta) => meta,
-                Err(error) if is_passing(&error) => continue,
-                Err(error) => return Err(StoreError::io("stat", path)(error)),
-            };
-            total += self.count(&meta);
-            if !meta.is_dir() {
-                continue;
-            }
-            match fs::read_dir(&path) {
-                Ok(entries) => pending.extend(entries.flatten().map(|entry| entry.path())),
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(StoreError::io("read", path)(error)),
-            }
-        }
-        Ok(total)
+        sum(path, &mut |meta| {
+            let new = self.0.insert((meta.dev(), meta.ino()));
+            if new { meta.blocks() * BLOCK_BYTES } else { 0 }
+        })
     }
+}
 
-    fn count(&mut self, meta: &Metadata) -> u64 {
-        let new = self.0.insert((meta.dev(), meta.ino()));
-        if new { meta.blocks() * BLOCK_BYTES } else { 0 }
+/// Adds up what is at `path`. What vanishes meanwhile, or may not be looked into, counts as nothing.
+fn sum(path: &Path, count: &mut dyn FnMut(&Metadata) -> u64) -> Result<u64, StoreError> {
+    let mut total = 0;
+    let mut pending = vec![path.to_owned()];
+    while let Some(path) = pending.pop() {
+        let meta = match fs::symlink_metadata(&path) {
+            Ok(meta) => meta,
+            Err(error) if is_passing(&error) => continue,
+            Err(error) => return Err(StoreError::io("stat", path)(error)),
+        };
+        total += count(&meta);
+        if !meta.is_dir() {
+            continue;
+        }
+        match fs::read_dir(&path) {
+            Ok(entries) => pending.extend(entries.flatten().map(|entry| entry.path())),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(StoreError::io("read", path)(error)),
+        }
     }
+    Ok(total)
 }
 
 fn is_passing(error: &io::Error) -> bool {
