@@ -13,12 +13,13 @@ const FILES: usize = 100;
 
 /// A folder of files of one time, one of them with this content.
 fn version(folder: &Path, content: &str) {
-    fs::create_dir_all(folder).unwrap();
+    fs::create_dir_all(folder).expect("a folder can be made");
     let write = |name: &str, content: &str| {
         let path = folder.join(name);
-        fs::write(&path, content).unwrap();
+        fs::write(&path, content).expect("a file can be written");
         let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        let file = File::options().write(true).open(path).expect("it can be opened");
+        file.set_modified(time).expect("its time can be set");
     };
     (0..FILES).for_each(|n| write(&format!("{n}"), "the same\n"));
     write("changed", content);
