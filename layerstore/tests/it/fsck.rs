@@ -100,8 +100,11 @@ fn damage_to_any_file_is_found_and_repaired() {
     }
 }
 
-/// What is wrong with a file, besides one changed byte and its absence.
-const SPOILERS: [(&str, fn(&Path)); 4] = [
+/// What is wrong with a file, in words, and how it comes to that.
+type Spoiler = (&'static str, fn(&Path));
+
+/// Besides one changed byte and its absence.
+const SPOILERS: [Spoiler; 4] = [
     ("cut in half", |path| {
         let file = OpenOptions::new().write(true).open(path).expect("writable");
         file.set_len(file.metadata().expect("readable").len() / 2).expect("shorter");
