@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
 use crate::expand::expand;
 use crate::instruction::{Dockerfile, Escape, Instruction, Located, Stage, parse_onbuild};
+use crate::limits::{MAX_DOCKERFILE_BYTES, MAX_INSTRUCTIONS};
 use crate::options::{BuildOptions, NamedContext};
 use crate::plan::{BaseFacts, ImageKey, Origin, global_scope};
 use crate::scope::EnvList;
@@ -98,6 +99,9 @@ pub struct Graph {
     /// The platform that images are wanted for.
     platform: Platform,
     contexts: BTreeMap<String, NamedContext>,
+    /// Triggers of bases so far, and bytes of them.
+    triggers: usize,
+    trigger_bytes: usize,
 }
 
 impl Graph {
@@ -148,6 +152,8 @@ fn stages(dockerfile: &Dockerfile, options: &BuildOptions) -> (Graph, Vec<Diagno
         escape,
         platform: options.platform.clone(),
         contexts: normalised_contexts(options),
+        triggers: 0,
+        trigger_bytes: 0,
     };
     for stage in &dockerfile.stages {
         let node = graph.node(stage).unwrap_or_else(|problem| {
@@ -226,7 +232,7 @@ impl Graph {
                 continue;
             }
             let Some(facts) = node.image().and_then(known) else { continue };
-            let texts = facts.config.on_build.clone();
+            let texts: Vec<&str> = facts.config.on_build.iter().map(String::as_str).collect();
             self.prepend(index, &texts);
         }
         self.check_references(Later::WhereFollowed, &mut problems);
@@ -239,20 +245,43 @@ impl Graph {
     /// Triggers of a stage of this file are known from the start.
     fn apply_stage_triggers(&mut self, index: usize) {
         let Some(parent) = self.stages[index].parent() else { return };
-        let texts: Vec<String> = self.stages[parent]
-            .instructions
+        let instructions = &self.stages[parent].instructions;
+        let is_trigger =
+            |located: &&Arc<Located>| matches!(located.instruction, Instruction::OnBuild(_));
+        let triggers: Vec<Arc<Located>> =
+            instructions.iter().filter(is_trigger).map(Arc::clone).collect();
+        let texts: Vec<&str> = triggers
             .iter()
             .filter_map(|located| match &located.instruction {
-                Instruction::OnBuild(trigger) => Some(trigger.text.clone()),
+                Instruction::OnBuild(trigger) => Some(trigger.text.as_str()),
                 _ => None,
             })
             .collect();
         self.prepend(index, &texts);
     }
 
-    fn prepend(&mut self, index: usize, texts: &[String]) {
+    /// Triggers count as if they stood in the file, where each stage that pulls them in has them again.
+    fn count_triggers(&mut self, texts: &[&str]) -> Result<(), String> {
+        self.triggers += texts.len();
+        self.trigger_bytes += texts.iter().map(|text| text.len()).sum::<usize>();
+        if self.triggers > MAX_INSTRUCTIONS {
+            return Err(format!("the triggers are more than {MAX_INSTRUCTIONS} instructions"));
+        }
+        if self.trigger_bytes > MAX_DOCKERFILE_BYTES {
+            return Err(format!("the triggers take more than {MAX_DOCKERFILE_BYTES} bytes"));
+        }
+        Ok(())
+    }
+
+    fn prepend(&mut self, index: usize, texts: &[&str]) {
         let mut problems = Vec::new();
         let span = self.stages[index].span;
+        if let Err(message) = self.count_triggers(texts) {
+            let node = &mut self.stages[index];
+            node.triggers_applied = true;
+            node.trigger_problems = vec![Diagnostic::error(code::OVER_LIMIT, span, message)];
+            return;
+        }
         let mut triggered = Vec::new();
         for text in texts {
             match parse_onbuild(text) {

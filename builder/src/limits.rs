@@ -35,6 +35,10 @@ pub const MAX_IGNORE_PATTERNS: usize = 100_000;
 /// names nothing.
 pub const MAX_IGNORE_PATTERN_BYTES: usize = 4_096;
 
+/// Most wildcards of all patterns of an ignore file together. Each may be tried at every character of
+/// every path; the largest known lists have a few for each of some thousand lines.
+pub const MAX_IGNORE_WILDCARDS: usize = 20_000;
+
 /// Most diagnostics that one file yields. A binary file taken for a Dockerfile would yield millions,
 /// and nobody reads past the first screen.
 pub const MAX_DIAGNOSTICS: usize = 1_000;

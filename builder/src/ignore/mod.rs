@@ -39,7 +39,8 @@ pub use pattern::IgnorePattern;
 
 use crate::glob::{BadPattern, clean};
 use crate::limits::{
-    MAX_IGNORE_BYTES, MAX_IGNORE_PATTERN_BYTES, MAX_IGNORE_PATTERNS, MAX_LINE_BYTES,
+    MAX_IGNORE_BYTES, MAX_IGNORE_PATTERN_BYTES, MAX_IGNORE_PATTERNS, MAX_IGNORE_WILDCARDS,
+    MAX_LINE_BYTES,
 };
 use crate::source::{Span, decode};
 use index::Index;
@@ -75,6 +76,12 @@ pub enum IgnoreError {
     /// More patterns than [`crate::limits::MAX_IGNORE_PATTERNS`].
     #[error("there are more than {limit} patterns")]
     TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// More wildcards than [`crate::limits::MAX_IGNORE_WILDCARDS`].
+    #[error("the patterns have more than {limit} wildcards")]
+    TooManyWildcards {
         /// The limit.
         limit: usize,
     },
@@ -198,6 +205,7 @@ impl Matcher {
     /// Reads patterns as they stand: trimmed and cleaned, nothing else.
     pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, IgnoreError> {
         let mut parsed = Vec::new();
+        let mut wildcards = 0;
         for (index, pattern) in patterns.iter().enumerate() {
             let pattern = pattern.as_ref().trim();
             if pattern.is_empty() {
@@ -208,6 +216,10 @@ impl Matcher {
             }
             if parsed.len() == MAX_IGNORE_PATTERNS {
                 return Err(IgnoreError::TooMany { limit: MAX_IGNORE_PATTERNS });
+            }
+            wildcards += pattern.bytes().filter(|byte| matches!(byte, b'*' | b'?' | b'[')).count();
+            if wildcards > MAX_IGNORE_WILDCARDS {
+                return Err(IgnoreError::TooManyWildcards { limit: MAX_IGNORE_WILDCARDS });
             }
             let cleaned = clean(pattern);
             let (negated, text) = match cleaned.strip_prefix('!') {

@@ -151,3 +151,17 @@ fn undefined_variables_without_end() {
     names(&format!("FROM scratch\nWORKDIR /{many}"), "undefined variable '$v0'");
     names(&lines(20_000, |n| format!("USER $u{n}")), "undefined variable '$u0'");
 }
+
+/// Each stage on top of another one has its triggers once more.
+#[test]
+fn triggers_without_end() {
+    let pulled = |stages: usize, trigger: &str| {
+        let triggers = format!("ONBUILD RUN {trigger}\n").repeat(5_000);
+        let on_top = (0..stages).fold(String::new(), |all, n| all + &format!("FROM a AS b{n}\n"));
+        let copied =
+            (0..stages).fold(String::new(), |all, n| all + &format!("COPY --from=b{n} / /\n"));
+        format!("FROM scratch AS a\n{triggers}{on_top}FROM scratch\n{copied}")
+    };
+    names(&pulled(300, "x"), "the triggers are more than 200000 instructions");
+    names(&pulled(10, &"x".repeat(1_000)), "the triggers take more than 16777216 bytes");
+}

@@ -144,8 +144,11 @@ fn hostile_patterns_take_little_time() {
     ] {
         check(&pattern, &[], &[&name, &path]);
     }
-    let many = "**/*a*a*b\n".repeat(99_999) + "x";
+    let many = "**/*a*a*b\n".repeat(MAX_IGNORE_WILDCARDS / 5) + "x\n";
     let ignore = Ignore::parse(many.as_bytes()).expect("as many as may be");
+    let more = Ignore::parse((many + "?").as_bytes());
+    let limit = MAX_IGNORE_WILDCARDS;
+    assert_eq!(more.err(), Some(IgnoreError::TooManyWildcards { limit }));
     assert!(ignore.is_excluded("x") && !ignore.is_excluded(&name));
     // Generous: it takes well under a second alone on an idle machine, unoptimised.
     assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
