@@ -152,17 +152,21 @@ impl LayerPath {
 
     /// `bytes` as a path if they are clean already: one scan, for what this program wrote itself.
     pub(crate) fn parse_clean(bytes: &[u8]) -> Option<LayerPath> {
+        LayerPath::parse_clean_after(bytes, 0)
+    }
+
+    /// As [`parse_clean`](Self::parse_clean), where the first `known` bytes begin a clean path.
+    pub(crate) fn parse_clean_after(bytes: &[u8], known: usize) -> Option<LayerPath> {
         if bytes.is_empty() {
             return Some(LayerPath::root());
         }
-        let fine = |name: &[u8]| {
-            !name.is_empty()
-                && name.len() <= NAME_BYTES_MAX
-                && name != b"."
-                && name != b".."
-                && !name.contains(&0)
+        let slash = bytes[..known].iter().rposition(|byte| *byte == b'/');
+        let start = slash.map_or(0, |slash| slash + 1);
+        let fine = |name: &[u8]| match name {
+            b"" | b"." | b".." => false,
+            _ => name.len() <= NAME_BYTES_MAX && !name.contains(&0),
         };
-        let clean = bytes.len() <= PATH_BYTES_MAX && bytes.split(|b| *b == b'/').all(fine);
+        let clean = bytes.len() <= PATH_BYTES_MAX && bytes[start..].split(|b| *b == b'/').all(fine);
         clean.then(|| LayerPath(bytes.to_vec()))
     }
 
@@ -258,6 +262,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_known_to_be_clean_needs_no_second_look(
+            first in "[a-c]{1,3}(/[a-c.]{1,3}){0,2}",
+            rest in "[a-c./\0]{0,5}",
+            shared in any::<proptest::sample::Index>(),
+        ) {
+            if LayerPath::parse_clean(first.as_bytes()).is_some() {
+                let shared = shared.index(first.len() + 1);
+                let bytes = [&first.as_bytes()[..shared], rest.as_bytes()].concat();
+                let quick = LayerPath::parse_clean_after(&bytes, shared);
+                prop_assert_eq!(quick, LayerPath::parse_clean(&bytes));
+            }
+        }
+
         #[test]
         fn a_parsed_path_never_escapes(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(path) = LayerPath::parse(&bytes) {

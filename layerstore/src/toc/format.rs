@@ -227,7 +227,7 @@ impl<'a> Cursor<'a> {
         let shared = self.length(path.len())?;
         path.truncate(shared);
         path.extend_from_slice(self.bytes(PATH_BYTES_MAX)?);
-        let clean = LayerPath::parse_clean(path)
+        let clean = LayerPath::parse_clean_after(path, shared)
             .ok_or(TocError::Damaged { what: "a path is not a clean one" })?;
         let mut entry = Entry::new(clean, self.kind()?);
         let flags = self.byte()?;

@@ -374,7 +374,8 @@ impl Toc {
                 Kind::Whiteout | Kind::Opaque => stats.whiteouts += 1,
                 _ => stats.others += 1,
             }
-            stats.bytes += entry.size;
+            // Sizes are what the archive says, and need not fit together.
+            stats.bytes = stats.bytes.saturating_add(entry.size);
         }
         stats
     }
