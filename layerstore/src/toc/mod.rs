@@ -426,26 +426,21 @@ fn search(len: usize, before: impl Fn(usize) -> bool) -> usize {
 
 fn merge_equal_paths(entries: Vec<Entry>) -> Vec<Entry> {
     let mut merged: Vec<Entry> = Vec::with_capacity(entries.len());
-    let mut hidden_below = false;
-    for entry in entries {
-        let Some(last) = merged.last_mut().filter(|last| last.path == entry.path) else {
-            hidden_below = entry.kind == Kind::Whiteout;
-            merged.push(entry);
-            continue;
-        };
-        match (last.kind, entry.kind) {
-            // A whiteout of what this same layer brings means what lies below.
-            (_, Kind::Whiteout) => hidden_below = true,
-            (Kind::Dir, Kind::Opaque) => merged.push(entry),
-            // A whiteout, a file or an opaque mark before it says as much.
-            (_, Kind::Opaque) => {}
-            _ => *last = entry,
+    let mut entries = entries.into_iter().peekable();
+    while let Some(mut kept) = entries.next() {
+        let mut hides_below = kept.kind.is_mark();
+        while let Some(next) = entries.next_if(|next| next.path == kept.path) {
+            // A mark beside what this same layer brings means what lies below; beside another mark it
+            // says nothing new.
+            hides_below |= next.kind.is_mark();
+            if !next.kind.is_mark() {
+                kept = next;
+            }
         }
-        let last = merged.last().expect("because the entry before it was just looked at");
-        if hidden_below && last.kind == Kind::Dir {
-            let mark = Entry::new(last.path.clone(), Kind::Opaque);
-            merged.push(mark);
-        }
+        let mark = hides_below && kept.kind == Kind::Dir;
+        let mark = mark.then(|| Entry::new(kept.path.clone(), Kind::Opaque));
+        merged.push(kept);
+        merged.extend(mark);
     }
     merged
 }

@@ -116,7 +116,9 @@ fn of_two_entries_the_later_counts() {
     assert_eq!(kinds(vec![file, whiteout.clone()]), [Kind::File]);
     assert_eq!(kinds(vec![whiteout.clone(), dir.clone()]), [Kind::Dir, Kind::Opaque]);
     assert_eq!(kinds(vec![dir.clone(), whiteout.clone()]), [Kind::Dir, Kind::Opaque]);
-    assert_eq!(kinds(vec![opaque.clone(), dir, opaque.clone()]), [Kind::Dir, Kind::Opaque]);
+    assert_eq!(kinds(vec![opaque.clone(), dir.clone(), opaque.clone()]), [Kind::Dir, Kind::Opaque]);
+    let again = vec![whiteout.clone(), dir.clone(), dir.clone(), opaque.clone(), dir.clone()];
+    assert_eq!(kinds(again), [Kind::Dir, Kind::Opaque]);
     assert_eq!(kinds(vec![whiteout, opaque]), [Kind::Whiteout]);
     assert!(Toc::from_entries(vec![entry("", Kind::Whiteout)]).is_err());
 }
