@@ -144,6 +144,18 @@ fn without_directory_times(mut things: Things) -> Things {
     things
 }
 
+/// What a step's root and its layers have in common. A new name of a file of a lower layer is a file of
+/// its own in the layer, as in the reference's, so only the first step's hard links are compared.
+fn common(things: Things, steps: usize) -> Things {
+    let mut things = without_directory_times(things);
+    if steps > 1 {
+        for thing in things.values_mut() {
+            thing.same_as.clear();
+        }
+    }
+    things
+}
+
 fn view(layers: &[Arc<Layer>]) -> View {
     View::new(layers.to_vec()).expect("a view")
 }
@@ -201,15 +213,15 @@ proptest! {
         for ops in &steps {
             let Some((layer, root)) = step(&f, &layers, ops) else { return Ok(()) };
             layers.push(layer.clone());
-            let root = without_directory_times(root);
-            prop_assert_eq!(&without_directory_times(seen(&view(&layers))), &root);
+            let root = common(root, layers.len());
+            prop_assert_eq!(&common(seen(&view(&layers)), layers.len()), &root);
             let tar = tar_of(&f, &layer);
             prop_assert!(rewritten(&tar) == tar, "another tar is written");
             let imported = other.store.layers().import_tar(&mut tar.as_slice(), Expected::default());
             foreign.push(imported.expect("our own tar"));
             let unpacked = shown(&other, &foreign).expect("it was mounted before");
             prop_assert_eq!(&unpacked, &seen(&view(&foreign)));
-            prop_assert_eq!(&without_directory_times(unpacked), &root);
+            prop_assert_eq!(&common(unpacked, layers.len()), &root);
         }
     }
 
