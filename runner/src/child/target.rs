@@ -6,8 +6,9 @@
 //! which later operations use instead of the path.
 //!
 //! A [`Stub`] is an empty file or directory that exists only to be mounted on. Its parent's mtime is
-//! put back at once, so that the program sees the times of the image, and again after the stub is
-//! removed, to whatever it is then.
+//! the moment when it was made, unless the program changes the directory later; taking the stub away
+//! is no such change. That is the reference's rule (S-69), and it can be seen in an image only where
+//! the program changed something below the parent: a directory's time alone is no change.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsString};
@@ -149,12 +150,10 @@ impl<'a> Walk<'a> {
 }
 
 fn make_stub(parent: OwnedFd, name: CString, kind: Kind) -> Result<Stub, Errno> {
-    let before = fstat(&parent)?;
     match kind {
         Kind::Directory => mkdirat(&parent, &name, Mode::from(0o755))?,
         Kind::File => mknodat(&parent, &name, FileType::RegularFile, Mode::from(0o644), 0)?,
     }
-    restore_mtime(parent.as_fd(), &before)?;
     Ok(Stub { parent, name, kind })
 }
 

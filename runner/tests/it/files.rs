@@ -12,7 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     ("nothing_is_left_after_a_failure", nothing_is_left_after_a_failure),
     ("used_stub_parents_stay", used_stub_parents_stay),
     ("existing_targets_stay", existing_targets_stay),
-    ("parent_times_are_kept", parent_times_are_kept),
+    ("parent_times_are_those_of_stubs", parent_times_are_those_of_stubs),
     ("resolv_conf_as_dangling_link", resolv_conf_as_dangling_link),
     ("hosts_cannot_be_written", hosts_cannot_be_written),
 ];
@@ -80,20 +80,35 @@ fn existing_targets_stay(world: &World) {
     assert_eq!(leaves(upper(&spec)), Vec::<String>::new());
 }
 
-fn parent_times_are_kept(world: &World) {
+/// S-69: a directory's time is that of the stubs made in it or of what the program did there later;
+/// where no stub had to be made, and when stubs are taken away, it stays.
+fn parent_times_are_those_of_stubs(world: &World) {
     let etc = world.path("base/etc");
-    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
-    fs::File::open(&etc).unwrap().set_modified(old).unwrap();
-    let mut spec = world.script("stat -c %Y /etc");
+    let set_old = |directory: &Path| {
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        fs::File::open(directory).unwrap().set_modified(old).unwrap();
+    };
+    let time = |spec: &lapstrake_runner::Spec| upper(spec).join("etc").metadata().unwrap().mtime();
+    set_old(&etc);
+    let mut spec = world.script("stat -c %Y /etc; chmod 711 /etc");
     spec.mounts = vec![file("/etc/hosts", ""), file("/etc/resolv.conf", "")];
-    assert_eq!(world.out(&spec), "1000000\n");
-    assert_eq!(upper(&spec).join("etc").metadata().unwrap().mtime(), 1_000_000);
-    // What the program did itself counts.
-    world.renew(&mut spec);
-    spec.process.argv[2] = "echo x > /etc/x; stat -c %Y /etc".into();
     let seen = world.out(&spec);
-    let kept = upper(&spec).join("etc").metadata().unwrap().mtime();
-    assert_eq!(seen.trim_end(), kept.to_string());
+    assert_ne!(seen, "1000000\n");
+    assert_eq!(seen.trim_end(), time(&spec).to_string());
+    // What the program did itself counts, also if it sets an old time.
+    world.renew(&mut spec);
+    spec.process.argv[2] = "echo x > /etc/x; touch -d @2000000 /etc".into();
+    world.out(&spec);
+    assert_eq!(time(&spec), 2_000_000);
+    // Nothing to make, nothing changed.
+    for name in ["hosts", "resolv.conf"] {
+        fs::write(etc.join(name), "").unwrap();
+    }
+    set_old(&etc);
+    world.renew(&mut spec);
+    spec.process.argv[2] = "stat -c %Y /etc; chmod 711 /etc".into();
+    assert_eq!(world.out(&spec), "1000000\n");
+    assert_eq!(time(&spec), 1_000_000);
 }
 
 fn resolv_conf_as_dangling_link(world: &World) {
