@@ -62,7 +62,15 @@ fn lint(ast: &Ast, dockerfile: &Dockerfile, graph: &Graph, options: &BuildOption
     let needed = graph.needed();
     let found = lint::check(ast, dockerfile, &config, &|stage| needed.contains(&stage));
     let facts = lint::Facts { base: &|_| None, ignore: None, context: None };
-    found.len() + lint::check_facts(dockerfile, graph, &options.build_args, &config, facts).len()
+    found.len()
+        + lint::check_facts(
+            dockerfile,
+            (graph, &graph.needed()),
+            &options.build_args,
+            &config,
+            facts,
+        )
+        .len()
 }
 
 struct Input {

@@ -44,12 +44,15 @@ pub struct Surroundings<'a> {
     pub context: Option<&'a ContextFacts>,
     /// Whether [`lint::OWN_RULES`] speak, too; a build has the reference's alone.
     pub own_rules: bool,
+    /// Whether all stages are looked at where no target is asked for, as in the reference's check; a
+    /// build looks at those that its target needs.
+    pub every_stage: bool,
 }
 
 impl Default for Surroundings<'_> {
     /// Nothing is known, and everything is wanted.
     fn default() -> Self {
-        Self { base: &|_| None, context: None, own_rules: true }
+        Self { base: &|_| None, context: None, own_rules: true, every_stage: true }
     }
 }
 
@@ -81,8 +84,10 @@ pub fn check(
             Err(error) if !diagnostic::has_errors(&diagnostics) => return Err(error),
             Err(_) | Ok(()) => {}
         }
-        let subject = Subject { file: &file, ast, dockerfile: &dockerfile, graph: &graph, config };
-        if graph.needed().len() > MAX_NEEDED_STAGES {
+        let stages = looked_at(&graph, options, surroundings);
+        let subject =
+            Subject { file: &file, ast, dockerfile: &dockerfile, graph: &graph, config, stages };
+        if subject.stages.len() > MAX_NEEDED_STAGES {
             let message = format!("more than {MAX_NEEDED_STAGES} stages that the target needs");
             let place = graph.stages.last().map(|stage| stage.span).unwrap_or_default();
             diagnostics.push(Diagnostic::error(code::OVER_LIMIT, place, message));
@@ -95,11 +100,22 @@ pub fn check(
     Ok(Report { file, diagnostics })
 }
 
+/// The stages whose instructions are looked at, in file order. Where all of them are too many, those
+/// that the target needs must do.
+fn looked_at(graph: &Graph, options: &BuildOptions, surroundings: &Surroundings<'_>) -> Vec<usize> {
+    let all = surroundings.every_stage && options.target.is_none();
+    if all && graph.stages.len() <= MAX_NEEDED_STAGES {
+        return (0..graph.stages.len()).collect();
+    }
+    graph.needed()
+}
+
 /// An error of the file with all others that it has: what stops a build first is rarely all that is
 /// wrong. References between stages are left to the build, which follows only those that it needs.
 pub(crate) fn with_all_errors(options: &BuildOptions, error: BuildError) -> BuildError {
     let BuildError::Dockerfile { file, mut diagnostics } = error else { return error };
-    let surroundings = Surroundings { own_rules: false, ..Surroundings::default() };
+    let surroundings =
+        Surroundings { own_rules: false, every_stage: false, ..Surroundings::default() };
     if let Ok(report) = check(options, &surroundings) {
         let counts =
             |found: &Diagnostic| found.code != code::UNKNOWN_STAGE && !lint::is_rule(found.code);
@@ -118,6 +134,8 @@ struct Subject<'a> {
     dockerfile: &'a Dockerfile,
     graph: &'a Graph,
     config: Config,
+    /// The stages whose instructions are looked at.
+    stages: Vec<usize>,
 }
 
 impl Subject<'_> {
@@ -127,7 +145,7 @@ impl Subject<'_> {
         surroundings: &Surroundings<'_>,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
-        let Self { ast, dockerfile, graph, config, .. } = self;
+        let Self { ast, dockerfile, graph, config, stages, .. } = self;
         let ignore = options.ignore_file.as_ref().and_then(|(name, bytes)| {
             let failed = |error| {
                 let message = format!("{name}: {error}");
@@ -136,32 +154,37 @@ impl Subject<'_> {
             };
             Ignore::parse(bytes).map_err(failed).ok()
         });
-        let needed = graph.needed();
-        let reached = |stage| needed.contains(&stage);
+        let reached = |stage: usize| stages.binary_search(&stage).is_ok();
         let mut found = lint::check(ast, dockerfile, config, &reached);
         let Surroundings { context, own_rules, .. } = *surroundings;
         let base = |image: &ImageKey| (surroundings.base)(image);
         let facts = Facts { base: &base, ignore: ignore.as_ref(), context };
-        found.extend(lint::check_facts(dockerfile, graph, &options.build_args, config, facts));
+        found.extend(lint::check_facts(
+            dockerfile,
+            (graph, stages),
+            &options.build_args,
+            config,
+            facts,
+        ));
         if own_rules {
-            found.extend(lint::check_own(dockerfile, graph, config, facts));
+            found.extend(lint::check_own(dockerfile, (graph, stages), config, facts));
         }
         lint::raise(&mut found, config);
         diagnostics.extend(found);
     }
 
-    /// Plans each needed stage with what is known, and reports what would be wrong in any case.
+    /// Plans each stage with what is known, and reports what would be wrong in any case.
     fn plan(
         &self,
         options: &BuildOptions,
         surroundings: &Surroundings<'_>,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
-        let Self { graph, file, .. } = self;
+        let Self { graph, file, stages, .. } = self;
         let nothing_known = BaseFacts::default();
         let budget = Budget::of_file();
         let mut plans: BTreeMap<usize, (StagePlan, bool)> = BTreeMap::new();
-        for index in graph.needed() {
+        for index in stages.iter().copied() {
             let stage = &graph.stages[index];
             let parent = match stage.parent().map(|parent| plans.get(&parent)) {
                 Some(None) => continue,

@@ -12,7 +12,7 @@ use crate::expand::expand;
 use crate::instruction::{Dockerfile, Escape, Instruction, Located, Stage, parse_onbuild};
 use crate::limits::{MAX_DOCKERFILE_BYTES, MAX_INSTRUCTIONS};
 use crate::options::{BuildOptions, NamedContext};
-use crate::plan::{BaseFacts, ImageKey, Origin, global_scope};
+use crate::plan::{BaseFacts, ImageKey, Origin, bad_epoch, global_scope};
 use crate::scope::EnvList;
 use crate::source::{SourceFile, Span};
 use crate::suggest;
@@ -55,6 +55,8 @@ pub struct StageNode {
     pub instructions: Vec<Arc<Located>>,
     /// Where its FROM line is.
     pub span: Span,
+    /// Whether a named context stands in its place: of the file's lines, none counts.
+    pub replaced: bool,
     /// What is wrong with the triggers of its base; it counts only when the stage is needed.
     pub trigger_problems: Vec<Diagnostic>,
     triggers_applied: bool,
@@ -144,6 +146,7 @@ fn stages(dockerfile: &Dockerfile, options: &BuildOptions) -> (Graph, Vec<Diagno
     let escape = dockerfile.directives.escape;
     let mut problems = Vec::new();
     let global = global_scope(dockerfile, options, &mut problems);
+    problems.extend(bad_epoch(dockerfile, &global));
     let mut graph = Graph {
         stages: Vec::new(),
         target: 0,
@@ -342,6 +345,7 @@ impl Graph {
                 .map_err(|message| self.not_a_stage(&base, problem(message)))?,
             instructions: stage.instructions.clone(),
             span: stage.span,
+            replaced: false,
             trigger_problems: Vec::new(),
             triggers_applied: false,
         })
@@ -396,13 +400,19 @@ impl Graph {
             .map_err(|e| problem(format!("failed to parse platform {expanded}: {e}")))
     }
 
-    /// A stage that a named context of its name replaces: its instructions are skipped.
+    /// A stage that a named context of its name replaces: its instructions are skipped, and what its
+    /// FROM names does not matter. Only the platform that FROM asks for, if that can be known, is the one
+    /// that the image is wanted for.
     fn replaced(&self, stage: &Stage, key: String, context: &NamedContext) -> StageNode {
         let base = match context.image() {
             None => Base::Named(key),
-            Some(reference) => Base::Image(ImageKey { reference, platform: self.platform.clone() }),
+            Some(reference) => {
+                let platform = self.stage_platform(stage);
+                let platform = platform.unwrap_or_else(|_| self.platform.clone());
+                Base::Image(ImageKey { reference, platform })
+            }
         };
-        StageNode { base, instructions: Vec::new(), ..self.broken(stage) }
+        StageNode { base, instructions: Vec::new(), replaced: true, ..self.broken(stage) }
     }
 
     /// Holds the place of a stage whose FROM is wrong, so that indexes stay right for what follows.
@@ -414,6 +424,7 @@ impl Graph {
             base: Base::Image(ImageKey { reference, platform }),
             instructions: stage.instructions.clone(),
             span: stage.span,
+            replaced: false,
             trigger_problems: Vec::new(),
             triggers_applied: false,
         }

@@ -43,8 +43,8 @@ fn undefined_variables() {
         // The image may set it.
         ("FROM a:1\nWORKDIR /$x", ""),
         ("FROM a:1 AS b\nFROM b\nWORKDIR /$x", ""),
-        // This stage is not built.
-        ("FROM scratch\nCOPY $x /\nFROM scratch", ""),
+        // This stage is not built, and looked at all the same.
+        ("FROM scratch\nCOPY $x /\nFROM scratch", "2 UndefinedVar"),
     ] {
         assert_eq!(found(text), expected, "{text}");
     }
@@ -53,6 +53,31 @@ fn undefined_variables() {
         report.diagnostics[0].message,
         "Usage of undefined variable '$VERSON' (did you mean $VERSION?)"
     );
+}
+
+/// Without a target all stages are looked at, as in the reference's check; with one, those it needs. A
+/// build looks at the latter alone.
+#[test]
+fn without_a_target_every_stage_is_looked_at() {
+    let text = "FROM scratch AS a\nENV a b\nENV TOKEN=$x\nCMD x\nCMD []\nONBUILD RUN y\n\
+        FROM scratch AS b\nENV c d\nCOPY --from=nope:1 / /\nFROM scratch AS c\n";
+    let of = |target: Option<&str>, every_stage| {
+        let target = target.map(str::to_owned);
+        let options = BuildOptions { target, ..options(text) };
+        let surroundings = Surroundings { every_stage, ..Surroundings::default() };
+        let report = super::check(&options, &surroundings).expect("a stage of this file");
+        let line = |found: &Diagnostic| report.file.line_col(found.span.start).line;
+        report.diagnostics.iter().map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(of(None, true), [2, 3, 3, 4, 4, 8]);
+    assert_eq!(of(Some("a"), true), [2, 3, 3, 4, 4]);
+    assert_eq!(of(Some("b"), true), [8]);
+    assert_eq!(of(Some("c"), true), [0; 0]);
+    assert_eq!(of(None, false), [0; 0]);
+    // So many stages are not planned one by one; those of the target are.
+    let many = "FROM scratch\nENV a b\n".repeat(MAX_NEEDED_STAGES + 1);
+    let report = check(&options(&many)).expect("no target is asked for");
+    assert_eq!(report.diagnostics.len(), 1);
 }
 
 #[test]
@@ -287,7 +312,8 @@ fn speaks(rule: &str, text: &str) -> bool {
     let base = |_: &ImageKey| (rule == "InvalidBaseImagePlatform").then_some(&facts);
     let names = ["package.json", "package-lock.json"].map(str::to_owned).into();
     let context = ContextFacts { files: 50_000, names, ..ContextFacts::default() };
-    let surroundings = Surroundings { base: &base, context: Some(&context), own_rules: true };
+    let surroundings =
+        Surroundings { base: &base, context: Some(&context), own_rules: true, every_stage: true };
     let report = super::check(&options, &surroundings).expect("no target is asked for");
     report.diagnostics.iter().any(|found| found.code == rule)
 }

@@ -46,6 +46,7 @@ enum Known {
 
 /// Plan the target of a Dockerfile, and look its steps up.
 pub fn forecast(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<Forecast, BuildError> {
+    let options = &*crate::plan::with_epoch(options);
     let lease = deps.store.lease()?;
     let planned = prepare(options, &mut |bases, wanted| bases.look(wanted, options, deps, &lease))?;
     let all = Described { file: &planned.file, graph: &planned.graph, plans: &planned.plans };

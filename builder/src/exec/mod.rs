@@ -98,6 +98,7 @@ pub struct BuildOutcome {
 /// Build the target of a Dockerfile into an image in the store.
 pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcome, BuildError> {
     let begun = Instant::now();
+    let options = &*plan::with_epoch(options);
     let lease = deps.store.lease()?;
     let mut fetch =
         |bases: &mut BaseTable, wanted: &[ImageKey]| bases.fetch(wanted, options, deps, &lease);
@@ -228,14 +229,23 @@ fn lint(
         return Err(BuildError::Dockerfile { file: Arc::clone(file), diagnostics: errors });
     }
     let needed = graph.needed();
-    found.extend(lint::check(ast, dockerfile, &config, &|stage| needed.contains(&stage)));
+    // Of a stage that a named context replaces, nothing but its FROM is looked at.
+    let reached =
+        |stage: usize| needed.binary_search(&stage).is_ok() && !graph.stages[stage].replaced;
+    found.extend(lint::check(ast, dockerfile, &config, &reached));
     // An ignore file that cannot be used is reported when the context is opened, if it ever is.
     let ignore = session::main_ignore(options).ok().flatten();
     // Of an image that was looked for and not found, nothing is known, which is not the same as no variables.
     let known = |image: &ImageKey| bases.place(image) != ImagePlace::Unknown;
     let base = |image: &ImageKey| bases.facts(image).filter(|_| known(image));
     let facts = lint::Facts { base: &base, ignore: ignore.as_ref(), context: None };
-    found.extend(lint::check_facts(dockerfile, graph, &options.build_args, &config, facts));
+    found.extend(lint::check_facts(
+        dockerfile,
+        (graph, &needed),
+        &options.build_args,
+        &config,
+        facts,
+    ));
     match lint::failure(&found) {
         Some(message) if config.error => {
             let help = Some("the directive `# check=error=true` asks for this".to_owned());

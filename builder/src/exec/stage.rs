@@ -102,7 +102,8 @@ pub(crate) fn run(
         state.chain = state.chain.with_layer(layer.id());
         state.layers.push(layer);
         state.names.push(LayerName::At(epoch));
-        state.times.push(created);
+        // With an epoch an image says nothing of when its steps were first done.
+        state.times.push(session.options.epoch.unwrap_or(created));
     }
     Ok(state)
 }

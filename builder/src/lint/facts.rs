@@ -129,7 +129,7 @@ fn plain_uses(text: &str) -> HashSet<&str> {
     text.match_indices('$').filter_map(plain).collect()
 }
 
-/// Goes through the needed stages in order.
+/// Goes through the stages in order.
 struct Walk<'a, 'f, 'v> {
     budget: Budget,
     /// Uses of undefined variables so far.
@@ -145,7 +145,7 @@ struct Walk<'a, 'f, 'v> {
 /// Finds what the facts show.
 pub(super) fn find<'a>(
     file: &'a Dockerfile,
-    graph: &'a Graph,
+    (graph, stages): (&'a Graph, &[usize]),
     build_args: &[(String, String)],
     facts: Facts<'_>,
     found: &mut Vec<Found<'a>>,
@@ -154,7 +154,7 @@ pub(super) fn find<'a>(
     let (known, budget) = (Known::default(), Budget::of_file());
     let given = BuildArgs::new(build_args);
     let mut walk = Walk { budget, undefined: 0, file, graph, given, facts, known, found };
-    for index in graph.needed() {
+    for index in stages.iter().copied() {
         let stage = &graph.stages[index];
         walk.base_platform(stage);
         walk.known = Known::at_start(stage, facts, &ends);
@@ -171,7 +171,7 @@ pub(super) fn find<'a>(
 
 impl<'a> Walk<'a, '_, '_> {
     fn base_platform(&mut self, stage: &StageNode) {
-        let Some(image) = stage.image() else { return };
+        let Some(image) = stage.image().filter(|_| !stage.replaced) else { return };
         let base = (self.facts.base)(image);
         let Some(actual) = base.and_then(|base| base.platform.clone()) else { return };
         let wanted = &image.platform;

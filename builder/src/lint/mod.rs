@@ -215,7 +215,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Finds what needs no more than the text. `reached` says which stages are built; the rules that
+/// Finds what needs no more than the text. `reached` says which stages are looked at; the rules that
 /// the reference applies only there are applied only there.
 #[must_use]
 pub fn check(
@@ -231,30 +231,30 @@ pub fn check(
     counted(found, config)
 }
 
-/// Finds what needs to be known of base images and the ignore file, in the stages that are built.
+/// Finds what needs to be known of base images and the ignore file, in these stages (in file order).
 #[must_use]
 pub fn check_facts(
     file: &Dockerfile,
-    graph: &Graph,
+    (graph, stages): (&Graph, &[usize]),
     build_args: &[(String, String)],
     config: &Config,
     facts: Facts<'_>,
 ) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    facts::find(file, graph, build_args, facts, &mut found);
+    facts::find(file, (graph, stages), build_args, facts, &mut found);
     counted(found, config)
 }
 
-/// Finds what [`OWN_RULES`] speak of, in the stages that are built.
+/// Finds what [`OWN_RULES`] speak of, in these stages (in file order).
 #[must_use]
 pub fn check_own(
     file: &Dockerfile,
-    graph: &Graph,
+    (graph, stages): (&Graph, &[usize]),
     config: &Config,
     facts: Facts<'_>,
 ) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    own::find(file, graph, facts, &mut found);
+    own::find(file, (graph, stages), facts, &mut found);
     counted(found, config)
 }
 

@@ -13,7 +13,8 @@ mod run;
 mod stage;
 mod target;
 
-pub use arguments::global_scope;
+pub(crate) use arguments::{bad_epoch, with_epoch};
+pub use arguments::{epoch, global_scope};
 pub use describe::{Described, describe};
 pub use outline::{
     Base, BuildPlan, Cache, CacheState, Dependency, Device, Files, Heredoc, ImagePlace, ImageUse,

@@ -169,3 +169,25 @@ fn the_store_is_whole_afterwards() {
     let report = bench.store.fsck(FsckOptions { repair: false, deep: true }).unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
+
+/// S-90: with an epoch, an image has no other time, also where a step was done without one before.
+#[test]
+fn s90_an_epoch_is_the_time_of_cached_steps_too() {
+    let bench = Bench::new();
+    bench.write("a", "1");
+    let created = |dockerfile: &str| {
+        let outcome = bench.build(&bench.options(dockerfile)).outcome.unwrap();
+        let times: Vec<_> =
+            outcome.config.history.iter().map(|entry| entry.created.clone().unwrap()).collect();
+        assert_eq!(outcome.config.created.as_ref(), times.last());
+        times
+    };
+    let steps = "FROM scratch\nCOPY a /\nWORKDIR /w\nLABEL a=b\n";
+    let now = created(steps);
+    assert!(now.iter().all(|time| time.starts_with("2096")), "{now:?}");
+    for (epoch, time) in [("86400", "1970-01-02T00:00:00Z"), ("172800", "1970-01-03T00:00:00Z")] {
+        let dated = format!("ARG SOURCE_DATE_EPOCH={epoch}\n{steps}");
+        assert_eq!(created(&dated), [time; 3]);
+    }
+    assert_eq!(created(steps), now);
+}

@@ -15,7 +15,7 @@ fn messages(text: &str) -> String {
     let begun = Instant::now();
     let found = match check(
         &Bench::new().options(text),
-        &Surroundings { base: &|_| None, context: None, own_rules: false },
+        &Surroundings { base: &|_| None, context: None, own_rules: false, every_stage: true },
     ) {
         Ok(report) => report.diagnostics,
         Err(BuildError::Dockerfile { diagnostics, .. }) => diagnostics,

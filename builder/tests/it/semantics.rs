@@ -150,3 +150,26 @@ fn every_problem_is_told_where_it_stands() {
         ["FROM a", "FROM a"]
     );
 }
+
+/// The epoch that a build of these options has.
+fn epoch(text: &str, args: &[(&str, &str)]) -> Option<i64> {
+    let mut options = BuildOptions::of(text);
+    options.build_args = args.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    lapstrake_builder::plan::epoch(&options)
+}
+
+#[test]
+fn s90_the_epoch_is_an_argument_before_the_first_from() {
+    let file = "ARG DAY=86400\nARG SOURCE_DATE_EPOCH=$DAY\nFROM a\n";
+    assert_eq!(epoch(file, &[]), Some(86400));
+    assert_eq!(epoch(file, &[("DAY", "5")]), Some(5));
+    assert_eq!(epoch(file, &[("SOURCE_DATE_EPOCH", "7")]), Some(7));
+    assert_eq!(epoch("FROM a\n", &[("SOURCE_DATE_EPOCH", "7")]), Some(7));
+    // An empty argument takes the file's value away; a stage's own argument is none of the image's.
+    assert_eq!(epoch(file, &[("SOURCE_DATE_EPOCH", "")]), None);
+    assert_eq!(epoch("FROM a\nARG SOURCE_DATE_EPOCH=5\n", &[]), None);
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH\nFROM a\n", &[]), None);
+    assert_eq!(epoch("# SOURCE_DATE_EPOCH=5\nFROM a\n", &[]), None);
+    let wrong = "ARG SOURCE_DATE_EPOCH=soon\nFROM scratch\n";
+    assert_eq!((epoch(wrong, &[]), pointed_at(wrong)), (None, vec!["SOURCE_DATE_EPOCH=soon"]));
+}

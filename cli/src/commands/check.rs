@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
-    /// Check what this stage needs [default: the last stage]
+    /// Check this stage and what it needs [default: all stages]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
     /// How findings are shown

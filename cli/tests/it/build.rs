@@ -154,6 +154,20 @@ fn the_epoch_makes_archives_equal() {
         fs::read(lap.work.join("out.tar")).unwrap()
     };
     assert!(archive("epoch-one") == archive("epoch-two"), "two builds differ");
+    // The environment's epoch is a build argument; it goes before the file's own.
+    let lap = Lap::new("epoch-arg");
+    let text = "ARG SOURCE_DATE_EPOCH=86400\nFROM scratch\nARG SOURCE_DATE_EPOCH\n\
+        LABEL e=$SOURCE_DATE_EPOCH\nWORKDIR /w\n";
+    let context = lap.context("context", text);
+    let made = |epoch: &str, day: &str| {
+        let mut command = lap.command(["build", "-q", "-t", "a", &context]);
+        assert!(command.env("SOURCE_DATE_EPOCH", epoch).output().unwrap().status.success());
+        let image: Value = serde_json::from_str(&lap.ok(["inspect", "a"])).unwrap();
+        assert_eq!(image[0]["Created"], format!("1970-01-0{day}T00:00:00Z"));
+        image[0]["Config"]["Labels"]["e"].clone()
+    };
+    assert_eq!(made("172800", "3"), "172800");
+    assert_eq!(made("", "2"), "86400");
     let lap = Lap::new("epoch-bad");
     let context = lap.context("context", COPY);
     let mut command = lap.command(["build", &context]);

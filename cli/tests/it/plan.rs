@@ -74,3 +74,31 @@ fn what_is_wrong_is_said_as_by_a_build() {
     let target = ["build", "--plan", "--target", "nope", &missing];
     lap.refused(target, 3, &["target stage \"nope\" could not be found"]);
 }
+
+#[test]
+fn several_platforms_have_a_plan_each() {
+    let lap = Lap::new("plan-platforms");
+    let text = "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH.txt /\nENV a $NOPE\n";
+    let context = lap.context("context", text);
+    lap.work.write("context/amd64.txt", "one");
+    lap.work.write("context/arm64.txt", "three");
+    let platforms = "linux/amd64,linux/arm64";
+    let shown = lap.run(["build", "--plan", "--platform", platforms, &context]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    for words in [
+        "/Dockerfile for linux/amd64, target 0\n",
+        "COPY amd64.txt /\n",
+        "/Dockerfile for linux/arm64, target 0\n",
+        "COPY arm64.txt /\n",
+        "5 B, of the context: arm64.txt",
+    ] {
+        assert!(shown.stdout.contains(words), "`{words}` is not in:\n{}", shown.stdout);
+    }
+    assert_eq!(shown.stderr.matches("warning[UndefinedVar]").count(), 1, "{}", shown.stderr);
+    let json = lap.ok(["build", "--plan=json", "--platform", platforms, &context]);
+    let plans: Value = serde_json::from_str(&json).expect("JSON");
+    let of = |index: usize| (&plans[index]["platform"], &plans[index]["stages"][0]);
+    assert_eq!((of(0).0, of(1).0), (&json!("linux/amd64"), &json!("linux/arm64")));
+    assert_eq!(of(1).1["instructions"][1]["text"], "COPY arm64.txt /");
+    assert_eq!(plans.as_array().map(Vec::len), Some(2));
+}

@@ -84,7 +84,6 @@ fn several_platforms_are_one_image() {
     assert_eq!(id.trim(), top["digest"].as_str().unwrap());
     lap.ok(["rmi", "x:1"]);
     lap.refused(["build", PLATFORMS, "-o", "type=docker,dest=x", &context], 2, &["one platform"]);
-    lap.refused(["build", PLATFORMS, "--plan", &context], 2, &["one platform"]);
     lap.refused(["build", "--platform", "linux/what?", &context], 2, &["platform"]);
 }
 

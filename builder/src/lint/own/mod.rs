@@ -30,13 +30,13 @@ const GUESSED_NAME_MIN: usize = 4;
 /// Finds what the rules of [`super::OWN_RULES`] speak of.
 pub(super) fn find<'a>(
     file: &'a Dockerfile,
-    graph: &Graph,
+    (graph, stages): (&Graph, &[usize]),
     facts: Facts<'_>,
     found: &mut Vec<Found<'a>>,
 ) {
-    let needed = graph.needed();
+    let looked_at = || stages.iter().filter_map(|index| file.stages.get(*index));
     let kept = kept_stages(graph);
-    for stage in file.stages.iter().filter(|stage| needed.contains(&stage.index)) {
+    for stage in looked_at() {
         found.extend(base(stage, graph));
         apt::find(&stage.instructions, kept.contains(&stage.index), found);
         found.extend(entrypoint(&stage.instructions));
@@ -49,8 +49,7 @@ pub(super) fn find<'a>(
     }
     let of_image = kept.iter().rev().filter_map(|index| file.stages.get(*index));
     removed::find(of_image, found);
-    let needed = file.stages.iter().filter(|stage| needed.contains(&stage.index));
-    found.extend(context::find(needed, facts));
+    found.extend(context::find(looked_at(), facts));
 }
 
 /// The stages whose layers become part of the image, the last one first.

@@ -35,7 +35,8 @@ use crate::ui::terminal::note;
 use crate::wiring;
 use deferred::Deferred;
 use lapstrake_builder::BuildOptions;
-use lapstrake_builder::exec::{BuildDeps, BuildOutcome, Fetcher};
+use lapstrake_builder::exec::{BuildOutcome, Fetcher};
+use lapstrake_builder::plan::epoch as epoch_of;
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
@@ -44,6 +45,7 @@ use lapstrake_layerstore::store::{
 };
 use outputs::{Form, Output};
 use std::time::Instant;
+use surroundings::World;
 
 /// Builds, tags, exports, pushes.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
@@ -55,29 +57,26 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     if let (Some(format), None) = (args.foreign.wants_check(), &deferred) {
         return crate::commands::check::run_for_build(&options, format);
     }
-    if args.plan.is_some() && wanted.platforms.len() > 1 {
-        return Err(CommandError::usage("--plan shows one platform at a time"));
-    }
     let session = Session::open(settings)?;
-    if let (Some(format), None) = (args.plan, &deferred) {
-        return plan::show(&session, args, &options, format);
-    }
     let interrupts = Interrupts::watch()?;
+    if let (Some(format), None) = (args.plan, &deferred) {
+        let world = World::new(&session, args, &interrupts, &lapstrake_registry::Silent);
+        return plan::show(&world, &mut options, &wanted.platforms, format);
+    }
     let _keeper = Keeper::start(&session, args.keep_storage)?;
     let reporter = report::Reporter::new(args, &session.settings, begun)?;
+    let world = World::new(&session, args, &interrupts, &reporter);
     let _lease = match deferred {
         None => None,
-        Some(deferred) => {
-            Some(fetch(&session, args, (&mut options, deferred), &reporter, &interrupts)?)
-        }
+        Some(deferred) => Some(fetch(&session, (&mut options, deferred), &reporter, &world)?),
     };
     if let Some(format) = args.foreign.wants_check() {
         return crate::commands::check::run_for_build(&options, format);
     }
     if let Some(format) = args.plan {
-        return plan::show(&session, args, &options, format);
+        return plan::show(&world, &mut options, &wanted.platforms, format);
     }
-    let built = build_all(&session, args, &mut options, &wanted, &reporter, &interrupts);
+    let built = build_all(&session, args, &mut options, &wanted, &reporter, &world);
     let delivered = built.and_then(|outcomes| {
         let image = deliver(&session, args, &wanted, &outcomes, &reporter, options.epoch)?;
         reporter.finish(&session, &outcomes, &image, &wanted, begun.elapsed())
@@ -126,15 +125,17 @@ fn build_all(
     options: &mut BuildOptions,
     wanted: &Wanted,
     reporter: &report::Reporter,
-    interrupts: &Interrupts,
+    world: &World<'_>,
 ) -> Result<Vec<BuildOutcome>, CommandError> {
+    let deps = world.deps(reporter);
     let mut outcomes: Vec<BuildOutcome> = Vec::new();
     for platform in &wanted.platforms {
         options.platform = platform.clone();
         if wanted.platforms.len() > 1 {
             reporter.platform(platform);
         }
-        let outcome = build(session, args, options, reporter, interrupts);
+        let outcome = lapstrake_builder::build(options, &deps)
+            .map_err(|error| world.error(|| locate::explain(error, options)));
         if let Some(format) = args.explain {
             reporter.explain(format, session.settings.now)?;
         }
@@ -268,55 +269,23 @@ impl Wanted {
     }
 }
 
-fn build(
-    session: &Session,
-    args: &Args,
-    options: &BuildOptions,
-    reporter: &report::Reporter,
-    interrupts: &Interrupts,
-) -> Result<BuildOutcome, CommandError> {
-    let images = wiring::LazyClient::new(&session.settings, &args.registry, reporter);
-    let remotes = wiring::Remotes::new(&session.settings, &args.registry);
-    let runner = surroundings::runner(session);
-    let deps = BuildDeps {
-        store: &session.store,
-        runner: &*runner,
-        images: &images,
-        remotes: &remotes,
-        observer: reporter,
-        cancel: interrupts.cancel(),
-    };
-    lapstrake_builder::build(options, &deps)
-        .map_err(|error| interrupts.error().unwrap_or_else(|| locate::explain(error, options)))
-}
-
 /// Fetches what the input still lacks into the store, where the lease keeps it.
 fn fetch(
     session: &Session,
-    args: &Args,
     (options, deferred): (&mut BuildOptions, Deferred),
     reporter: &report::Reporter,
-    interrupts: &Interrupts,
+    world: &World<'_>,
 ) -> Result<Lease, CommandError> {
     let lease = session.store.lease()?;
-    let images = wiring::LazyClient::new(&session.settings, &args.registry, reporter);
-    let remotes = wiring::Remotes::new(&session.settings, &args.registry);
-    let runner = surroundings::runner(session);
-    let deps = BuildDeps {
-        store: &session.store,
-        runner: &*runner,
-        images: &images,
-        remotes: &remotes,
-        observer: reporter,
-        cancel: interrupts.cancel(),
-    };
+    let deps = world.deps(reporter);
     let fetcher = Fetcher::new(options, &deps, &lease);
     let fetched = deferred.fetch(&fetcher, &session.store, options.context.clone());
-    let inputs = fetched.map_err(|error| interrupts.error().unwrap_or(error))?;
+    let inputs = fetched.map_err(|error| world.error(|| error))?;
     options.dockerfile = inputs.dockerfile;
     options.dockerfile_name = inputs.name;
     options.context = inputs.context;
     options.ignore_file = inputs.ignore_file;
+    options.epoch = epoch_of(options);
     Ok(lease)
 }
 
@@ -338,13 +307,13 @@ fn options(
         // As docker has it: who names such a context means the keys that open it.
         ssh.insert("default".to_owned(), agent.clone());
     }
-    let build_args = build_args(&args.build_arg)?;
-    let epoch = surroundings::epoch(&build_args, settings)?;
+    let mut build_args = build_args(&args.build_arg)?;
+    let epoch = surroundings::epoch(&mut build_args, settings)?;
     let (allow_host_network, allow_insecure) = surroundings::rights(&args.steps.allow)?;
     if args.steps.jobs == Some(0) {
         return Err(CommandError::usage("--jobs must be at least 1"));
     }
-    let options = BuildOptions {
+    let mut options = BuildOptions {
         dockerfile: inputs.dockerfile,
         dockerfile_name: inputs.name,
         context: inputs.context,
@@ -375,6 +344,7 @@ fn options(
         keep_failed: args.steps.keep_failed,
         debug_shell: args.steps.debug_shell && surroundings::has_terminal(),
     };
+    options.epoch = epoch_of(&options);
     Ok((options, deferred))
 }
 

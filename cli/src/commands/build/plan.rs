@@ -1,20 +1,19 @@
 //! `lap build --plan`: what the build would do and what each step reads, without doing it.
 
-use super::{report, surroundings};
+use super::report;
+use super::surroundings::World;
 use crate::error::{CommandError, printable};
 use crate::exit::Exit;
-use crate::session::Session;
-use crate::signals::Interrupts;
 use crate::ui::terminal::{note, print, print_json};
 use crate::ui::{diagnostic, format};
-use crate::wiring;
 use clap::ValueEnum;
 use lapstrake_builder::BuildOptions;
-use lapstrake_builder::exec::{BuildDeps, forecast};
+use lapstrake_builder::exec::forecast;
 use lapstrake_builder::plan::{
     Base, BuildPlan, CacheState, ImagePlace, ImageUse, Kind, Mounted, Place, PlannedInstruction,
     PlannedStage, Reads,
 };
+use lapstrake_layerstore::oci::Platform;
 use std::fmt::Write as _;
 
 /// How a plan is shown.
@@ -32,35 +31,33 @@ const TEXT_WIDTH: usize = 88;
 /// How many names of variables are shown of a RUN's environment.
 const NAMES_MAX: usize = 12;
 
-/// Plans, looks every step up, prints.
+/// Plans for each platform, looks every step up, prints. Of several platforms each has a plan of its
+/// own; as JSON they are an array. What is wrong with the file is told once.
 pub(super) fn show(
-    session: &Session,
-    args: &super::Args,
-    options: &BuildOptions,
+    world: &World<'_>,
+    options: &mut BuildOptions,
+    platforms: &[Platform],
     chosen: PlanFormat,
 ) -> Result<Exit, CommandError> {
-    let interrupts = Interrupts::watch()?;
-    let images =
-        wiring::LazyClient::new(&session.settings, &args.registry, &lapstrake_registry::Silent);
-    let remotes = wiring::Remotes::new(&session.settings, &args.registry);
-    let runner = surroundings::runner(session);
-    let deps = BuildDeps {
-        store: &session.store,
-        runner: &*runner,
-        images: &images,
-        remotes: &remotes,
-        observer: &report::WarningsOnly,
-        cancel: interrupts.cancel(),
-    };
-    let ahead = forecast(options, &deps).map_err(|error| {
-        interrupts.error().unwrap_or_else(|| super::locate::explain(error, options))
-    })?;
-    for warning in &ahead.warnings {
-        note(diagnostic::render(&ahead.file, warning).trim_end());
+    let deps = world.deps(&report::WarningsOnly);
+    let mut plans: Vec<BuildPlan> = Vec::new();
+    for platform in platforms {
+        options.platform = platform.clone();
+        let ahead = forecast(options, &deps)
+            .map_err(|error| world.error(|| super::locate::explain(error, options)))?;
+        let warnings = if plans.is_empty() { ahead.warnings.as_slice() } else { &[] };
+        for warning in warnings {
+            note(diagnostic::render(&ahead.file, warning).trim_end());
+        }
+        plans.push(ahead.plan);
     }
-    match chosen {
-        PlanFormat::Json => print_json(&serde_json::json!(ahead.plan))?,
-        PlanFormat::Text => print(&printable(&text(&ahead.plan)))?,
+    match (chosen, plans.as_slice()) {
+        (PlanFormat::Json, [plan]) => print_json(&serde_json::json!(plan))?,
+        (PlanFormat::Json, plans) => print_json(&serde_json::json!(plans))?,
+        (PlanFormat::Text, plans) => {
+            let texts: Vec<String> = plans.iter().map(text).collect();
+            print(&printable(&texts.join("\n")))?;
+        }
     }
     Ok(Exit::OK)
 }

@@ -1,9 +1,14 @@
-//! What steps may see and do: network, rights, times, and whether there is a runner at all.
+//! What steps may see and do: network, rights, times, and whether there is a runner at all; and what a
+//! build is given of the world.
 
 use crate::error::CommandError;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::signals::Interrupts;
 use crate::ui::terminal::note;
+use crate::wiring;
+use lapstrake_builder::event::Observer;
+use lapstrake_builder::exec::BuildDeps;
 use lapstrake_builder::options::NetworkMode;
 use lapstrake_runner::{Cancel, Exit, RunError, Runner, Sandbox, Spec, Stream};
 use std::io::{self, IsTerminal};
@@ -36,29 +41,73 @@ pub(super) fn rights(given: &[String]) -> Result<(bool, bool), CommandError> {
     Ok((host_network, insecure))
 }
 
-/// `SOURCE_DATE_EPOCH`, from a build argument, else from the environment.
+/// `SOURCE_DATE_EPOCH` of a build argument. One of the environment becomes a build argument, so that an
+/// `ARG` of that name sees it.
 pub(super) fn epoch(
-    build_args: &[(String, String)],
+    build_args: &mut Vec<(String, String)>,
     settings: &Settings,
 ) -> Result<Option<i64>, CommandError> {
-    let given = build_args
-        .iter()
-        .rev()
-        .find(|(name, _)| name == "SOURCE_DATE_EPOCH")
-        .map(|(_, value)| value);
-    match given.or(settings.source_date_epoch.as_ref()).filter(|text| !text.is_empty()) {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let of_environment = settings.source_date_epoch.clone().filter(|text| !text.is_empty());
+    if let (Some(text), false) = (of_environment, build_args.iter().any(|(name, _)| name == NAME)) {
+        build_args.push((NAME.to_owned(), text));
+    }
+    let given = build_args.iter().rev().find(|(name, _)| name == NAME).map(|(_, value)| value);
+    match given.filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|_| {
-            CommandError::usage(format!(
-                "SOURCE_DATE_EPOCH is `{text}`, not a number of seconds since 1970"
-            ))
+            CommandError::usage(format!("{NAME} is `{text}`, not a number of seconds since 1970"))
         }),
+    }
+}
+
+/// What builds are given of the world besides the store, for all platforms of an image.
+pub(super) struct World<'a> {
+    session: &'a Session,
+    interrupts: &'a Interrupts,
+    images: wiring::LazyClient<'a>,
+    remotes: wiring::Remotes,
+    runner: Box<dyn Runner>,
+}
+
+impl<'a> World<'a> {
+    /// Makes no connection yet. `progress` hears of transfers.
+    pub(super) fn new(
+        session: &'a Session,
+        args: &super::Args,
+        interrupts: &'a Interrupts,
+        progress: &'a dyn lapstrake_registry::Progress,
+    ) -> Self {
+        Self {
+            session,
+            interrupts,
+            images: wiring::LazyClient::new(&session.settings, &args.registry, progress),
+            remotes: wiring::Remotes::new(&session.settings, &args.registry),
+            runner: runner(session),
+        }
+    }
+
+    /// The same as a build takes it.
+    pub(super) fn deps<'w>(&'w self, observer: &'w dyn Observer) -> BuildDeps<'w> {
+        BuildDeps {
+            store: &self.session.store,
+            runner: &*self.runner,
+            images: &self.images,
+            remotes: &self.remotes,
+            observer,
+            cancel: self.interrupts.cancel(),
+        }
+    }
+
+    /// The error that stopped a build: the interrupt, if there was one.
+    pub(super) fn error(&self, error: impl FnOnce() -> CommandError) -> CommandError {
+        self.interrupts.error().unwrap_or_else(error)
     }
 }
 
 /// The runner of this machine. Where programs cannot be run, the error comes when a step wants to:
 /// until then everything else works.
-pub(super) fn runner(session: &Session) -> Box<dyn Runner> {
+fn runner(session: &Session) -> Box<dyn Runner> {
     match session.run_refusal() {
         None => Box::new(Sandbox::new()),
         Some(refusal) => Box::new(NoRunner { reason: refusal }),
