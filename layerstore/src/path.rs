@@ -4,7 +4,15 @@
 //! bounded length. The root is the empty path. Names are bytes: nothing is assumed about encoding,
 //! case or Unicode form.
 
-use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    cmp::Ordering,
+    ffi::OsStr,
+    fmt,
+    hash::{Hash, Hasher},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::Arc,
+};
 
 use crate::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
 
@@ -34,19 +42,43 @@ pub enum PathError {
 }
 
 /// A path inside a layer or image: relative to the root, clean, in bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct LayerPath(Vec<u8>);
+///
+/// A piece of shared bytes: a clone, a parent or what is below a directory costs no allocation, and
+/// the paths of a table of contents lie together.
+#[derive(Clone, Default)]
+pub struct LayerPath {
+    /// None where the path is empty and never had bytes.
+    shared: Option<Arc<[u8]>>,
+    start: u32,
+    length: u32,
+}
 
 impl LayerPath {
     /// The root directory.
     pub const fn root() -> LayerPath {
-        LayerPath(Vec::new())
+        LayerPath { shared: None, start: 0, length: 0 }
+    }
+
+    fn of(bytes: impl Into<Arc<[u8]>>) -> LayerPath {
+        let shared: Arc<[u8]> = bytes.into();
+        let length = u32::try_from(shared.len()).expect("because no path has 4 GiB");
+        LayerPath { shared: Some(shared), start: 0, length }
+    }
+
+    /// The same bytes from `start` to `end`.
+    fn cut(&self, start: usize, end: usize) -> LayerPath {
+        debug_assert!(start <= end && end <= self.as_bytes().len(), "a piece lies within");
+        let (first, length) = (self.start + start as u32, (end - start) as u32);
+        LayerPath { shared: self.shared.clone(), start: first, length }
     }
 
     /// Cleans `bytes`: leading and doubled slashes, `.` components and a trailing slash vanish;
     /// `..`, NUL and too great a length are refused.
     pub fn parse(bytes: impl AsRef<[u8]>) -> Result<LayerPath, PathError> {
         let bytes = bytes.as_ref();
+        if let Some(clean) = LayerPath::parse_clean(bytes) {
+            return Ok(clean);
+        }
         let shown = || String::from_utf8_lossy(bytes).into_owned();
         if bytes.contains(&0) {
             return Err(PathError::Nul { path: shown() });
@@ -67,55 +99,61 @@ impl LayerPath {
         if clean.len() > PATH_BYTES_MAX {
             return Err(too_long(bytes));
         }
-        Ok(LayerPath(clean))
+        Ok(LayerPath::of(clean))
     }
 
     /// The path of `name` (one component) in this directory.
     pub fn join(&self, name: impl AsRef<[u8]>) -> Result<LayerPath, PathError> {
         let name = name.as_ref();
-        let mut joined = Vec::with_capacity(self.0.len() + 1 + name.len());
-        joined.extend_from_slice(&self.0);
-        joined.push(b'/');
+        let mut joined = Vec::with_capacity(self.as_bytes().len() + 1 + name.len());
+        if !self.is_root() {
+            joined.extend_from_slice(self.as_bytes());
+            joined.push(b'/');
+        }
         joined.extend_from_slice(name);
         LayerPath::parse(joined)
     }
 
     /// The directory that holds this path; the root has none.
     pub fn parent(&self) -> Option<LayerPath> {
-        self.parent_bytes().map(|bytes| LayerPath(bytes.to_vec()))
+        self.parent_bytes().map(|bytes| self.cut(0, bytes.len()))
     }
 
     /// The bytes of the parent's path; the root has none.
     pub fn parent_bytes(&self) -> Option<&[u8]> {
-        if self.0.is_empty() {
+        if self.is_root() {
             return None;
         }
-        let end = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        Some(&self.0[..end])
+        let end = self.as_bytes().iter().rposition(|b| *b == b'/').unwrap_or(0);
+        Some(&self.as_bytes()[..end])
     }
 
     /// The last component; the root has none.
     pub fn file_name(&self) -> Option<&[u8]> {
-        if self.0.is_empty() {
+        if self.is_root() {
             return None;
         }
-        let start = self.0.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
-        Some(&self.0[start..])
+        let start = self.as_bytes().iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+        Some(&self.as_bytes()[start..])
     }
 
     /// The components from the top.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.0.split(|b| *b == b'/').filter(|name| !name.is_empty())
+        self.as_bytes().split(|b| *b == b'/').filter(|name| !name.is_empty())
     }
 
     /// Every directory above this path, from the top, without the root and the path itself.
     pub fn ancestors(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| &self.0[..at])
+        self.as_bytes()
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| **b == b'/')
+            .map(|(at, _)| &self.as_bytes()[..at])
     }
 
     /// Is this the root directory?
     pub fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.length == 0
     }
 
     /// Is this path `directory` or below it?
@@ -128,37 +166,46 @@ impl LayerPath {
         if directory.is_root() {
             return Some(self.clone());
         }
-        match self.0.strip_prefix(directory.0.as_slice())? {
+        let bytes = self.as_bytes();
+        match bytes.strip_prefix(directory.as_bytes())? {
             b"" => Some(LayerPath::root()),
-            [b'/', rest @ ..] => Some(LayerPath(rest.to_vec())),
+            [b'/', rest @ ..] => Some(self.cut(bytes.len() - rest.len(), bytes.len())),
             _ => None,
         }
     }
 
     /// This path with all of `below` appended.
     pub fn append(&self, below: &LayerPath) -> Result<LayerPath, PathError> {
-        self.join(&below.0)
+        self.join(below.as_bytes())
     }
 
     /// The bytes, without a leading slash.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.shared {
+            Some(bytes) => &bytes[self.start as usize..][..self.length as usize],
+            None => &[],
+        }
     }
 
     /// The path for use *below a directory descriptor or directory of ours only*.
     pub fn as_path(&self) -> &Path {
-        Path::new(OsStr::from_bytes(&self.0))
+        Path::new(OsStr::from_bytes(self.as_bytes()))
     }
 
     /// `bytes` as a path if they are clean already: one scan, for what this program wrote itself.
     pub(crate) fn parse_clean(bytes: &[u8]) -> Option<LayerPath> {
-        LayerPath::parse_clean_after(bytes, 0)
+        LayerPath::is_clean(bytes).then(|| LayerPath::from_clean(bytes))
     }
 
-    /// As [`parse_clean`](Self::parse_clean), where the first `known` bytes begin a clean path.
-    pub(crate) fn parse_clean_after(bytes: &[u8], known: usize) -> Option<LayerPath> {
+    /// Are these bytes clean already?
+    pub(crate) fn is_clean(bytes: &[u8]) -> bool {
+        LayerPath::is_clean_after(bytes, 0)
+    }
+
+    /// Are these bytes clean, where the first `known` begin a clean path?
+    pub(crate) fn is_clean_after(bytes: &[u8], known: usize) -> bool {
         if bytes.is_empty() {
-            return Some(LayerPath::root());
+            return true;
         }
         let slash = bytes[..known].iter().rposition(|byte| *byte == b'/');
         let start = slash.map_or(0, |slash| slash + 1);
@@ -166,22 +213,51 @@ impl LayerPath {
             b"" | b"." | b".." => false,
             _ => name.len() <= NAME_BYTES_MAX && !name.contains(&0),
         };
-        let clean = bytes.len() <= PATH_BYTES_MAX && bytes[start..].split(|b| *b == b'/').all(fine);
-        clean.then(|| LayerPath(bytes.to_vec()))
+        bytes.len() <= PATH_BYTES_MAX && bytes[start..].split(|b| *b == b'/').all(fine)
     }
 
     /// Any bytes, only to compare with: the bound of a range.
     pub(crate) fn from_raw(bytes: Vec<u8>) -> LayerPath {
-        LayerPath(bytes)
+        LayerPath::of(bytes)
     }
 
     /// Bytes that are known to be clean because they were cut from a clean path.
     pub(crate) fn from_clean(bytes: &[u8]) -> LayerPath {
-        debug_assert_eq!(
-            LayerPath::parse(bytes).ok().as_ref().map(LayerPath::as_bytes),
-            Some(bytes)
-        );
-        LayerPath(bytes.to_vec())
+        debug_assert!(LayerPath::is_clean(bytes), "{bytes:?}");
+        if bytes.is_empty() { LayerPath::root() } else { LayerPath::of(bytes) }
+    }
+
+    /// The path that lies in these bytes at `start`, where something clean was put.
+    pub(crate) fn of_shared(shared: &Arc<[u8]>, start: usize, length: usize) -> LayerPath {
+        debug_assert!(LayerPath::is_clean(&shared[start..start + length]), "what was put is clean");
+        LayerPath { shared: Some(Arc::clone(shared)), start: start as u32, length: length as u32 }
+    }
+}
+
+impl PartialEq for LayerPath {
+    fn eq(&self, other: &LayerPath) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for LayerPath {}
+
+impl PartialOrd for LayerPath {
+    fn partial_cmp(&self, other: &LayerPath) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LayerPath {
+    fn cmp(&self, other: &LayerPath) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for LayerPath {
+    // As the bytes alone: a map of paths is asked with bytes.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -192,13 +268,13 @@ fn too_long(bytes: &[u8]) -> PathError {
 
 impl fmt::Display for LayerPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
 impl fmt::Debug for LayerPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+        write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
@@ -212,13 +288,13 @@ impl std::str::FromStr for LayerPath {
 
 impl AsRef<[u8]> for LayerPath {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
 impl std::borrow::Borrow<[u8]> for LayerPath {
     fn borrow(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
@@ -271,8 +347,8 @@ mod tests {
             if LayerPath::parse_clean(first.as_bytes()).is_some() {
                 let shared = shared.index(first.len() + 1);
                 let bytes = [&first.as_bytes()[..shared], rest.as_bytes()].concat();
-                let quick = LayerPath::parse_clean_after(&bytes, shared);
-                prop_assert_eq!(quick, LayerPath::parse_clean(&bytes));
+                let quick = LayerPath::is_clean_after(&bytes, shared);
+                prop_assert_eq!(quick, LayerPath::is_clean(&bytes));
             }
         }
 

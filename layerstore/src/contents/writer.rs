@@ -4,9 +4,12 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     hash::BuildHasherDefault,
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Write},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender},
+    },
 };
 
 use super::{Contents, PackRecord, PrefixHasher, pack};
@@ -14,6 +17,7 @@ use crate::{
     ContentHash, StoreError,
     atomic::publish,
     limits::{OWN_PACK_BYTES, PACK_BYTES_MAX},
+    pipe::{Chunk, channel, join},
 };
 
 /// Bytes gathered before they go to the pack's file.
@@ -109,28 +113,28 @@ impl ContentWriter {
         self.fresh.contains(hash) || self.contents.is_known(hash)
     }
 
-    /// A content of `head` and all of `rest`, in a pack of its own.
+    /// A content of `head` and all of `rest`, in a pack of its own; hashed on a thread of its own while
+    /// it is written.
     fn put_large(
         &mut self,
         head: &[u8],
         rest: &mut dyn Read,
     ) -> Result<(ContentHash, u64), StoreError> {
         let mut pack = OpenPack::create(&self.contents)?;
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(head);
-        pack.append(head)?;
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let count = match rest.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(pack.abandon(&error)),
-            };
-            hasher.update(&buffer[..count]);
-            pack.append(&buffer[..count])?;
-        }
-        let hash = ContentHash::from_bytes(*hasher.finalize().as_bytes());
+        let taken = std::thread::scope(|scope| {
+            let (to_hash, chunks) = channel();
+            let hash = scope.spawn(move || hash_chunks(&chunks));
+            let taken = pack.append_all(head, rest, &to_hash);
+            drop(to_hash);
+            taken.map(|()| join(hash))
+        });
+        let hash = match taken {
+            Ok(hash) => hash,
+            Err(error) => {
+                pack.remove();
+                return Err(error);
+            }
+        };
         let length = pack.length;
         if self.is_known(&hash) {
             pack.remove();
@@ -150,6 +154,14 @@ impl ContentWriter {
         }
         Ok(())
     }
+}
+
+fn hash_chunks(chunks: &Receiver<Chunk>) -> ContentHash {
+    let mut hasher = blake3::Hasher::new();
+    for chunk in chunks {
+        hasher.update(&chunk);
+    }
+    ContentHash::from_bytes(*hasher.finalize().as_bytes())
 }
 
 impl Drop for ContentWriter {
@@ -191,12 +203,28 @@ impl OpenPack {
         Ok(())
     }
 
-    fn abandon(mut self, error: &io::Error) -> StoreError {
-        // The place says how far the content was readable.
-        let at = self.file.stream_position().unwrap_or_default();
-        let source = io::Error::new(error.kind(), format!("{error} (after {at} bytes)"));
-        self.remove();
-        StoreError::Stream { action: "read the content", source }
+    /// Appends `head` and all of `rest`, and sends the same on.
+    fn append_all(
+        &mut self,
+        head: &[u8],
+        rest: &mut dyn Read,
+        to_hash: &SyncSender<Chunk>,
+    ) -> Result<(), StoreError> {
+        let mut chunk = head.to_vec();
+        while !chunk.is_empty() {
+            let shared = Arc::new(chunk);
+            // Whoever hashes takes all there is.
+            to_hash.send(Arc::clone(&shared)).unwrap_or_default();
+            self.append(&shared)?;
+            chunk = Vec::with_capacity(BUFFER_BYTES);
+            rest.take(BUFFER_BYTES as u64).read_to_end(&mut chunk).map_err(|error| {
+                // The place says how far the content was readable.
+                let at = self.length + chunk.len() as u64;
+                let source = io::Error::new(error.kind(), format!("{error} (after {at} bytes)"));
+                StoreError::Stream { action: "read the content", source }
+            })?;
+        }
+        Ok(())
     }
 
     fn remove(self) {

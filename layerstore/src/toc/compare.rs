@@ -1,6 +1,6 @@
 //! What differs between two tables of contents, or between two views.
 
-use std::cmp::Ordering;
+use std::{borrow::Cow, cmp::Ordering};
 
 use super::{Entry, Kind, Toc};
 use crate::path::LayerPath;
@@ -57,13 +57,13 @@ pub struct Change {
 
 /// The differences from `old` to `new`, by path.
 pub fn compare(old: &Toc, new: &Toc) -> Vec<Change> {
-    compare_sorted(old.iter().cloned(), new.iter().cloned())
+    compare_sorted(old.iter().map(Cow::Borrowed), new.iter().map(Cow::Borrowed))
 }
 
 /// As [`compare`], over any two sequences that are sorted as a TOC is.
-pub(crate) fn compare_sorted(
-    old: impl Iterator<Item = Entry>,
-    new: impl Iterator<Item = Entry>,
+pub(crate) fn compare_sorted<'a>(
+    old: impl Iterator<Item = Cow<'a, Entry>>,
+    new: impl Iterator<Item = Cow<'a, Entry>>,
 ) -> Vec<Change> {
     let (mut old, mut new) = (old.peekable(), new.peekable());
     let mut changes = Vec::new();
@@ -80,8 +80,7 @@ pub(crate) fn compare_sorted(
     }
 }
 
-fn change(old: Option<Entry>, new: Option<Entry>) -> Option<Change> {
-    let path = old.as_ref().or(new.as_ref())?.path.clone();
+fn change(old: Option<Cow<'_, Entry>>, new: Option<Cow<'_, Entry>>) -> Option<Change> {
     let kind = match (&old, &new) {
         (Some(old), Some(new)) => {
             let attributes = attributes(old, new);
@@ -93,6 +92,8 @@ fn change(old: Option<Entry>, new: Option<Entry>) -> Option<Change> {
         (Some(_), None) => ChangeKind::Removed,
         _ => ChangeKind::Added,
     };
+    let path = old.as_ref().or(new.as_ref())?.path.clone();
+    let (old, new) = (old.map(Cow::into_owned), new.map(Cow::into_owned));
     Some(Change { path, kind, old, new })
 }
 

@@ -14,7 +14,7 @@
 //! The hashes take the same entry bytes behind a domain word, without what is not identity: a
 //! layer's id leaves out nanoseconds and tar offsets, a content id leaves out the times too.
 
-use std::io::Write as _;
+use std::{cmp::Ordering, io::Write as _, ops::Range, sync::Arc};
 
 use super::{Entry, Kind, TOC_VERSION, TocError, Xattrs};
 use crate::{
@@ -26,6 +26,12 @@ use crate::{
 const MAGIC: &[u8; 6] = b"LAPTOC";
 const HEADER_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 32;
+/// Paths are kept in pieces of this size: an allocation for each thousand of them, and a path that
+/// outlives its table keeps no more than its piece.
+const PATHS_PIECE_BYTES: usize = 64 << 10;
+/// Of a table of this size on, the checksum is worked out beside the entries: handing over costs
+/// as much as the checksum of some 64 KiB.
+const TWO_THREADS_BYTES_MIN: usize = 256 << 10;
 const CONTENT: u8 = 1;
 const LINK: u8 = 2;
 const DEVICE: u8 = 4;
@@ -150,29 +156,97 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, TocError> {
         return Err(TocError::Version { found: bytes[6] });
     }
     let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
-    if blake3::hash(body).as_bytes() != checksum {
-        return Err(damaged("its checksum does not fit"));
-    }
-    let mut cursor = Cursor { rest: &body[HEADER_BYTES..] };
+    let is_whole = || blake3::hash(body).as_bytes() == checksum;
+    let read = || decode_entries(Cursor { rest: &body[HEADER_BYTES..] });
+    let (is_whole, entries) = if body.len() < TWO_THREADS_BYTES_MIN {
+        (is_whole(), read())
+    } else {
+        rayon::join(is_whole, read)
+    };
+    if is_whole { entries } else { Err(damaged("its checksum does not fit")) }
+}
+
+fn decode_entries(mut cursor: Cursor<'_>) -> Result<Vec<Entry>, TocError> {
+    let damaged = |what| TocError::Damaged { what };
     let count = cursor.length(LAYER_ENTRIES_MAX)?;
     // An entry is at least nine bytes, so a lying count cannot reserve much.
     let mut entries = Vec::with_capacity(count.min(cursor.rest.len() / 9 + 1));
-    let mut path = Vec::new();
+    let mut paths = Paths::default();
+    let mut was_opaque = false;
     for _ in 0..count {
-        let entry = cursor.entry(&mut path)?;
-        entry.check_place()?;
+        let order = paths.next(&mut cursor, &mut entries)?;
+        let entry = cursor.entry()?;
+        entry.check_place(paths.last())?;
         if !entry.is_normal() {
             return Err(damaged("an entry has what its kind cannot have"));
         }
-        if entries.last().is_some_and(|last: &Entry| last.order() >= entry.order()) {
+        let is_opaque = entry.kind == Kind::Opaque;
+        let is_after = order.then_with(|| is_opaque.cmp(&was_opaque)) == Ordering::Greater;
+        if !is_after && !entries.is_empty() {
             return Err(damaged("its entries are not sorted"));
         }
+        was_opaque = is_opaque;
         entries.push(entry);
     }
+    paths.seal(&mut entries);
     if !cursor.rest.is_empty() {
         return Err(damaged("bytes follow the last entry"));
     }
     Ok(entries)
+}
+
+/// The paths of the entries that were read last, put together in one piece of memory; the entries
+/// get theirs when the piece is full.
+#[derive(Default)]
+struct Paths {
+    piece: Vec<u8>,
+    /// Where they lie in the piece.
+    places: Vec<Range<usize>>,
+    /// Where the last one does.
+    last: Range<usize>,
+}
+
+impl Paths {
+    fn last(&self) -> &[u8] {
+        &self.piece[self.last.clone()]
+    }
+
+    /// Reads the path of the next entry and compares it with the one before.
+    fn next(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        entries: &mut [Entry],
+    ) -> Result<Ordering, TocError> {
+        let shared = cursor.length(self.last.len())?;
+        let rest = cursor.bytes(PATH_BYTES_MAX)?;
+        if self.piece.len() + shared + rest.len() > PATHS_PIECE_BYTES {
+            self.seal(entries);
+        }
+        let (start, common) = (self.piece.len(), self.last.start..self.last.start + shared);
+        self.piece.extend_from_within(common);
+        self.piece.extend_from_slice(rest);
+        if !LayerPath::is_clean_after(&self.piece[start..], shared) {
+            return Err(TocError::Damaged { what: "a path is not a clean one" });
+        }
+        // What both begin with needs no look.
+        let order = rest.cmp(&self.last()[shared..]);
+        self.last = start..self.piece.len();
+        self.places.push(self.last.clone());
+        Ok(order)
+    }
+
+    /// Gives the last of `entries` their paths; the next piece begins with the last one, which the
+    /// next path may begin like.
+    fn seal(&mut self, entries: &mut [Entry]) {
+        let shared: Arc<[u8]> = self.piece.as_slice().into();
+        let first = entries.len() - self.places.len();
+        for (entry, place) in entries[first..].iter_mut().zip(self.places.drain(..)) {
+            entry.path = LayerPath::of_shared(&shared, place.start, place.len());
+        }
+        self.piece.copy_within(self.last.clone(), 0);
+        self.piece.truncate(self.last.len());
+        self.last = 0..self.last.len();
+    }
 }
 
 struct Cursor<'a> {
@@ -223,13 +297,9 @@ impl<'a> Cursor<'a> {
         self.take(length)
     }
 
-    fn entry(&mut self, path: &mut Vec<u8>) -> Result<Entry, TocError> {
-        let shared = self.length(path.len())?;
-        path.truncate(shared);
-        path.extend_from_slice(self.bytes(PATH_BYTES_MAX)?);
-        let clean = LayerPath::parse_clean_after(path, shared)
-            .ok_or(TocError::Damaged { what: "a path is not a clean one" })?;
-        let mut entry = Entry::new(clean, self.kind()?);
+    /// An entry behind its path.
+    fn entry(&mut self) -> Result<Entry, TocError> {
+        let mut entry = Entry::new(LayerPath::root(), self.kind()?);
         let flags = self.byte()?;
         if flags & !(CONTENT | LINK | DEVICE | XATTRS | OFFSET | NANOS) != 0 {
             return Err(TocError::Damaged { what: "an entry has an unknown flag" });

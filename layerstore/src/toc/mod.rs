@@ -169,14 +169,14 @@ impl Entry {
     }
 
     /// Does a hard link name a path, and is the root a directory?
-    fn check_place(&self) -> Result<(), TocError> {
-        if self.path.is_root() && !matches!(self.kind, Kind::Dir | Kind::Opaque) {
+    /// Its `path` stands beside it, as a reader gives entries theirs later.
+    fn check_place(&self, path: &[u8]) -> Result<(), TocError> {
+        if path.is_empty() && !matches!(self.kind, Kind::Dir | Kind::Opaque) {
             return Err(TocError::Root);
         }
-        let is_path =
-            |link: &[u8]| LayerPath::parse_clean(link).is_some_and(|path| !path.is_root());
+        let is_path = |link: &[u8]| !link.is_empty() && LayerPath::is_clean(link);
         if self.kind == Kind::Hardlink && !is_path(&self.link) {
-            return Err(TocError::Link { path: self.path.clone() });
+            return Err(TocError::Link { path: LayerPath::from_clean(path) });
         }
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Toc {
     pub fn from_entries(mut entries: Vec<Entry>) -> Result<Toc, TocError> {
         for entry in &mut entries {
             entry.normalise();
-            entry.check_place()?;
+            entry.check_place(entry.path.as_bytes())?;
             if entry.xattrs.len() > XATTRS_MAX {
                 let (path, count) = (entry.path.clone(), entry.xattrs.len());
                 return Err(TocError::TooManyXattrs { path, count });

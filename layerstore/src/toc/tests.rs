@@ -66,6 +66,29 @@ fn damage_is_seen() {
     assert_eq!(Toc::decode(&other), Err(TocError::Version { found: 9 }));
 }
 
+/// Paths in several pieces, one of them as long as paths get, and a checksum worked out beside.
+#[test]
+fn a_large_table_comes_back() {
+    let long = "n".repeat(250) + "/";
+    let name = |at: u32| match at % 1000 {
+        999 => format!("d{:03}/{}end", at / 100, long.repeat(15)),
+        _ => format!("d{:03}/file-{at}", at / 100),
+    };
+    let entries: Vec<Entry> = (0..20_000_u32)
+        .map(|at| Entry { uid: at, ..entry(&name(at), Kind::Fifo) })
+        .chain((0..200).map(|at| entry(&format!("d{at:03}"), Kind::Dir)))
+        .collect();
+    let toc = Toc::from_entries(entries).unwrap();
+    let mut bytes = toc.encode();
+    assert_eq!(Toc::decode(&bytes).unwrap(), toc);
+    assert_eq!(Toc::decode(&bytes).unwrap().encode(), bytes);
+    // Where a path stands, which reads as another path.
+    let at = bytes.windows(5).rposition(|part| part == b"file-").unwrap();
+    bytes[at] ^= 2;
+    let damage = TocError::Damaged { what: "its checksum does not fit" };
+    assert_eq!(Toc::decode(&bytes), Err(damage));
+}
+
 #[test]
 fn ids_see_what_they_should() {
     let toc = sample();

@@ -10,7 +10,10 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use flat::Flat;
 pub(crate) use flat::implied;
@@ -199,6 +202,15 @@ impl View {
         (0..flat.len()).map(move |at| self.found(flat, at))
     }
 
+    /// The entries alone of what [`iter`](View::iter) shows.
+    fn entries(&self) -> impl Iterator<Item = Cow<'_, Entry>> {
+        let flat = self.flat();
+        (0..flat.len()).map(move |at| match flat.entry(&self.tocs, at) {
+            link if link.kind == Kind::Hardlink => Cow::Owned(self.found(flat, at).entry),
+            entry => Cow::Borrowed(entry),
+        })
+    }
+
     fn flat(&self) -> &Flat {
         self.flat.get_or_init(|| match (self.tocs.split_last(), &self.below) {
             (Some((_, below_tocs)), Some(below)) => {
@@ -261,5 +273,5 @@ fn implied_root() -> Found {
 
 /// What differs between what two stacks of layers show.
 pub fn compare_views(old: &View, new: &View) -> Vec<Change> {
-    compare_sorted(old.iter().map(|found| found.entry), new.iter().map(|found| found.entry))
+    compare_sorted(old.entries(), new.entries())
 }
