@@ -5,6 +5,7 @@ use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::settings::Settings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapstrake_layerstore::oci::Platform;
 use std::path::PathBuf;
 
 /// What `lap --help` ends with.
@@ -52,6 +53,14 @@ pub(crate) enum Format {
     Text,
     /// JSON; its shape is described in docs/cli.md.
     Json,
+}
+
+/// Which image of a name that stands for several.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PlatformArgs {
+    /// Of a name for several platforms the image for this one
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
 }
 
 /// How to reach registries.

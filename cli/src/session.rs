@@ -3,6 +3,7 @@
 //! Opening a session must be the first thing a command does: a user namespace can be entered only
 //! while the process has a single thread.
 
+use crate::args::PlatformArgs;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use lapstrake_layerstore::layers::OverlayXattr;
@@ -85,6 +86,23 @@ impl Session {
             }
             None => Err(self.no_image(name)),
         }
+    }
+
+    /// The image that `name` names, of the platform that was asked for.
+    pub(crate) fn image_for(
+        &self,
+        name: &str,
+        asked: &PlatformArgs,
+    ) -> Result<NamedImage, CommandError> {
+        let image = self.image(name)?;
+        let Some(platform) = &asked.platform else { return Ok(image) };
+        if let Some(record) = image.record.for_platform(platform) {
+            return Ok(NamedImage { record, ..image });
+        }
+        let there: Vec<_> =
+            image.record.every().iter().map(|one| one.platform.to_string()).collect();
+        Err(CommandError::input(format!("`{name}` has no image for {platform}"))
+            .hint(format!("it is there for {}", there.join(", "))))
     }
 
     fn no_image(&self, name: &str) -> CommandError {

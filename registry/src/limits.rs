@@ -37,6 +37,8 @@ pub const ETAG_BYTES: usize = 1 << 10;
 
 /// Deepest nesting of indexes followed on the way to a platform's manifest.
 pub const INDEX_DEPTH: usize = 4;
+/// Images in one index, of all platforms together; official ones have about ten.
+pub const PLATFORMS: usize = 100;
 
 /// Most layers of one image: overlayfs itself takes 500 lower directories.
 pub const LAYERS: usize = 500;

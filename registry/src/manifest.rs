@@ -31,9 +31,29 @@ pub(crate) struct Fetched {
     pub(crate) manifest: Manifest,
 }
 
+/// An index, as it came.
+#[derive(Debug)]
+pub(crate) struct WholeIndex {
+    /// Its name, type and size.
+    pub(crate) descriptor: Descriptor,
+    /// The exact bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// What they say.
+    index: Index,
+}
+
+/// Everything that a reference means.
+#[derive(Debug)]
+pub(crate) enum Every {
+    /// An image that stands in no index.
+    One(Box<Fetched>),
+    /// An index and all images in it.
+    Index(Box<WholeIndex>, Vec<Fetched>),
+}
+
 /// What a document turned out to be.
 enum Document {
-    Index(Box<Index>),
+    Index(Box<WholeIndex>),
     Manifest(Box<Fetched>),
 }
 
@@ -43,10 +63,7 @@ pub(crate) fn fetch(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<Fetched, RegistryError> {
-    let mut target = match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => Target::Digest(*digest, None),
-        (None, tag) => Target::Tag(tag.unwrap_or("latest").to_owned()),
-    };
+    let mut target = Target::of(reference);
     for depth in 0..=limits::INDEX_DEPTH {
         let object = target.describe();
         let (digest, document) = fetch_one(session, &target)
@@ -56,8 +73,8 @@ pub(crate) fn fetch(
         }
         match document {
             Document::Manifest(found) => return Ok(*found),
-            Document::Index(index) => {
-                let chosen = choose(&index, platform);
+            Document::Index(whole) => {
+                let chosen = choose(&whole.index, platform);
                 let chosen = chosen.map_err(|fault| session.error(Some(&object), fault))?;
                 target = Target::Digest(chosen.digest, Some(chosen.size));
             }
@@ -67,6 +84,51 @@ pub(crate) fn fetch(
     Err(session.error(Some(&target.describe()), fault))
 }
 
+/// Fetches every image that a reference means: the manifests of an index, and of those within it.
+pub(crate) fn fetch_all(
+    session: &Session<'_>,
+    reference: &Reference,
+) -> Result<Every, RegistryError> {
+    let (digest, document) = fetch_one(session, &Target::of(reference))?;
+    session.tell(Event::Resolved { digest });
+    let whole = match document {
+        Document::Manifest(found) => return Ok(Every::One(found)),
+        Document::Index(whole) => whole,
+    };
+    let mut every = Vec::new();
+    collect(session, &whole.index, 1, &mut every)?;
+    if every.is_empty() {
+        let fault = Fault::Malformed("the index names no image".to_owned());
+        return Err(session.error(Some(&format!("manifest {digest}")), fault));
+    }
+    Ok(Every::Index(whole, every))
+}
+
+/// The manifests of an index, in its order.
+fn collect(
+    session: &Session<'_>,
+    index: &Index,
+    depth: usize,
+    every: &mut Vec<Fetched>,
+) -> Result<(), RegistryError> {
+    for entry in index.manifests.iter().filter(|entry| !entry.is_attestation()) {
+        let target = Target::Digest(entry.digest, Some(entry.size));
+        let wrong = |text: String| session.error(Some(&target.describe()), Fault::Malformed(text));
+        let (_, document) = fetch_one(session, &target).map_err(RegistryError::of_a_part)?;
+        match document {
+            _ if every.len() >= limits::PLATFORMS => {
+                return Err(wrong(format!("it names more than {} images", limits::PLATFORMS)));
+            }
+            Document::Manifest(found) => every.push(*found),
+            Document::Index(_) if depth >= limits::INDEX_DEPTH => {
+                return Err(wrong("indexes are nested too deeply".to_owned()));
+            }
+            Document::Index(inner) => collect(session, &inner.index, depth + 1, every)?,
+        }
+    }
+    Ok(())
+}
+
 /// What to ask for.
 enum Target {
     Tag(String),
@@ -74,6 +136,13 @@ enum Target {
 }
 
 impl Target {
+    fn of(reference: &Reference) -> Self {
+        match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => Self::Digest(*digest, None),
+            (None, tag) => Self::Tag(tag.unwrap_or("latest").to_owned()),
+        }
+    }
+
     fn describe(&self) -> String {
         match self {
             Self::Tag(tag) => format!("manifest {tag}"),
@@ -169,7 +238,9 @@ fn classify(head: &Head, digest: Digest, bytes: Vec<u8>) -> Result<Document, Fau
     }
     if shape.manifests.is_some() {
         let index = Index::parse(&bytes).map_err(|error| malformed(&error))?;
-        return Ok(Document::Index(Box::new(index)));
+        let kind = if media_type::is_index(kind) { kind } else { media_type::OCI_INDEX };
+        let descriptor = Descriptor::new(kind, digest, bytes.len() as u64);
+        return Ok(Document::Index(Box::new(WholeIndex { descriptor, bytes, index })));
     }
     let manifest = Manifest::parse(&bytes).map_err(|error| malformed(&error))?;
     let kind = if media_type::is_manifest(kind) { kind } else { media_type::OCI_MANIFEST };

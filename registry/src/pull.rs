@@ -25,7 +25,7 @@ use crate::client::{Client, Session};
 use crate::download::BlobReader;
 use crate::error::{Fault, Operation, RegistryError};
 use crate::limits;
-use crate::manifest::{self, Fetched, chain};
+use crate::manifest::{self, Every, Fetched, chain};
 use crate::parallel::{self, Stop};
 use crate::progress::{Event, Outcome, Part, Progress, Silent};
 use crate::token::Scopes;
@@ -46,6 +46,32 @@ impl Client {
         let fetched = manifest::fetch(&session, reference, platform)?;
         let pull = Pull { session: &session, store, lease };
         pull.image(&fetched)
+    }
+
+    /// Fetches the images of all platforms into the store, as one; an image that stands in no index
+    /// is fetched as it is.
+    pub fn pull_all(
+        &self,
+        reference: &Reference,
+        store: &Store,
+        lease: &Lease,
+        progress: &dyn Progress,
+    ) -> Result<ImageRecord, RegistryError> {
+        let scopes = Scopes::pull(reference.repository());
+        let session = self.session(reference, Operation::Pull, scopes, progress)?;
+        let pull = Pull { session: &session, store, lease };
+        let (index, every) = match manifest::fetch_all(&session, reference)? {
+            Every::One(fetched) => return pull.image(&fetched),
+            Every::Index(index, every) => (index, every),
+        };
+        let images = every.iter().map(|fetched| pull.image(fetched));
+        let images = images.collect::<Result<Vec<_>, _>>()?;
+        let kept = store.blobs().put_bytes(&index.bytes);
+        kept.and_then(|(digest, _)| lease.hold_blob(&digest)).map_err(|error| {
+            session
+                .error(Some(&format!("manifest {}", index.descriptor.digest)), store_fault(error))
+        })?;
+        Ok(ImageRecord::joined(images).with_index(index.descriptor))
     }
 
     /// Finds out which manifest a reference means for a platform now; nothing is stored.

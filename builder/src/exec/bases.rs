@@ -294,12 +294,11 @@ fn from_layout(
         .ok_or_else(|| BuildError::BaseNotFound { reference: image.reference.clone() })
 }
 
-/// The image as the store has it, when its platform is the wanted one.
+/// The image as the store has it, when it is for the wanted platform.
 fn local(image: &ImageKey, deps: &BuildDeps<'_>) -> Result<Option<ImageRecord>, BuildError> {
     if image.reference.starts_with(LAYOUT_SCHEME) {
         return Ok(None);
     }
     let Some((_, record)) = deps.store.resolve(&image.reference)? else { return Ok(None) };
-    let platform = deps.store.image_config(&record)?.platform();
-    Ok(image.platform.matches(&platform).then_some(record))
+    Ok(record.for_platform(&image.platform))
 }

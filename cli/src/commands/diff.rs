@@ -2,7 +2,7 @@
 //!
 //! Only tables of contents are read: no layer is unpacked and no file opened.
 
-use crate::args::Format;
+use crate::args::{Format, PlatformArgs};
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::{NamedImage, Session};
@@ -33,6 +33,8 @@ pub(crate) struct Args {
     /// The old and the new image, or with --layer one image
     #[arg(value_name = "IMAGE", required = true, num_args = 1..=2)]
     images: Vec<String>,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// A layer against those below it, or one layer's state against another's; counted from 1, 0 is
     /// nothing
     #[arg(long, value_name = "N[..M]", value_parser = layer_range)]
@@ -122,9 +124,9 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
 
 fn sides(args: &Args, session: &Session) -> Result<(Side, Side), CommandError> {
     match (args.images.as_slice(), args.layer) {
-        ([old, new], None) => Ok((whole(session, old)?, whole(session, new)?)),
+        ([old, new], None) => Ok((whole(session, args, old)?, whole(session, args, new)?)),
         ([image], Some(range)) => {
-            let image = session.image(image)?;
+            let image = session.image_for(image, &args.platform)?;
             Ok((up_to(session, &image, range.old)?, up_to(session, &image, range.new)?))
         }
         ([_], None) => Err(CommandError::usage("one image has nothing to be compared with")
@@ -133,8 +135,8 @@ fn sides(args: &Args, session: &Session) -> Result<(Side, Side), CommandError> {
     }
 }
 
-fn whole(session: &Session, name: &str) -> Result<Side, CommandError> {
-    let image = session.image(name)?;
+fn whole(session: &Session, args: &Args, name: &str) -> Result<Side, CommandError> {
+    let image = session.image_for(name, &args.platform)?;
     let view = View::new(session.store.image_layers(&image.record)?)?;
     Ok(Side { name: image.typed, id: image.record.config.to_string(), view })
 }

@@ -1,6 +1,6 @@
 //! `lap history`: how an image was made, as docker shows it.
 
-use crate::args::Format;
+use crate::args::{Format, PlatformArgs};
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::Session;
@@ -24,6 +24,8 @@ pub(crate) struct Args {
     /// The image: a name, an id, or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// Do not cut instructions
     #[arg(long)]
     no_trunc: bool,
@@ -35,7 +37,7 @@ pub(crate) struct Args {
 /// Shows the history.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
     let session = Session::open_records(settings)?;
-    let image = session.image(&args.image)?;
+    let image = session.image_for(&args.image, &args.platform)?;
     let config = session.store.image_config(&image.record)?;
     let mut sizes = Vec::new();
     for layer in session.store.image_layers(&image.record)? {

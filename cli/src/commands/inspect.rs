@@ -1,5 +1,6 @@
 //! `lap inspect`: everything about an image, in docker's shape.
 
+use crate::args::PlatformArgs;
 use crate::error::{CommandError, Kind};
 use crate::exit::Exit;
 use crate::session::{NamedImage, Session};
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     /// The images: names, ids, or beginnings of ids
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// Print a document of one image as it is stored
     #[arg(long, value_enum, value_name = "DOCUMENT")]
     raw: Option<Document>,
@@ -39,8 +42,11 @@ enum Document {
 /// Shows the images.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
     let session = Session::open_records(settings)?;
-    let images =
-        args.images.iter().map(|name| session.image(name)).collect::<Result<Vec<_>, _>>()?;
+    let images = args
+        .images
+        .iter()
+        .map(|name| session.image_for(name, &args.platform))
+        .collect::<Result<Vec<_>, _>>()?;
     match (args.raw, images.as_slice()) {
         (None, images) => {
             let objects = images

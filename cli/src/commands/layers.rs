@@ -1,6 +1,6 @@
 //! `lap layers`: what each layer of an image is and does.
 
-use crate::args::Format;
+use crate::args::{Format, PlatformArgs};
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::{NamedImage, Session};
@@ -35,6 +35,8 @@ pub(crate) struct Args {
     /// The image: a name, an id, or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// Do not cut instructions
     #[arg(long)]
     no_trunc: bool,
@@ -62,7 +64,7 @@ struct Counts {
 /// Shows the layers, bottom first.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
     let session = Session::open_records(settings)?;
-    let image = session.image(&args.image)?;
+    let image = session.image_for(&args.image, &args.platform)?;
     let rows = rows(&session, &image)?;
     match args.format {
         Format::Json => print_json(&rows.iter().enumerate().map(object).collect())?,

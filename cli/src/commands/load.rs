@@ -31,9 +31,12 @@ pub(crate) struct Args {
     /// The archive or directory [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Which image of several [default: the one for this machine, else all]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Which image of several [default: the one for this machine]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with = "all_platforms")]
     platform: Option<Platform>,
+    /// The images of all platforms, under one name
+    #[arg(long)]
+    all_platforms: bool,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
@@ -45,7 +48,8 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let session = Session::open(settings)?;
     let _keeper = Keeper::start(&session, None)?;
     let lease = session.store.lease()?;
-    let options = LoadOptions { platform: args.platform.clone(), ..LoadOptions::default() };
+    let (platform, all_platforms) = (args.platform.clone(), args.all_platforms);
+    let options = LoadOptions { platform, all_platforms, ..LoadOptions::default() };
     let images: NamedImages = match input {
         Some(path) if path.is_dir() => transfer::load_dir(&session.store, &lease, path, &options)?,
         Some(path) => {
@@ -63,7 +67,9 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     };
     session.store.sync()?;
     for (name, record) in &images {
-        session.store.make_durable(&session.store.image_layers(record)?)?;
+        for image in record.every() {
+            session.store.make_durable(&session.store.image_layers(image)?)?;
+        }
         if let Some(name) = name {
             session.store.tag(name, record)?;
         }
@@ -73,7 +79,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
             &images
                 .iter()
                 .map(|(name, record)| {
-                    let id = record.config.to_string();
+                    let id = record.id().to_string();
                     match name {
                         Some(name) => {
                             format!("loaded {} ({})\n", name.familiar(), format::short_id(&id))

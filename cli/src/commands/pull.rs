@@ -17,6 +17,7 @@ const AFTER_HELP: &str = "\
 Examples:
   lap pull debian:bookworm
   lap pull --platform linux/arm64 debian:bookworm
+  lap pull --all-platforms debian:bookworm
   lap pull 127.0.0.1:5000/app:1              plain http, since it is loopback
 
 Credentials are those of docker and the containers tools (config.json, credential helpers,
@@ -30,8 +31,11 @@ pub(crate) struct Args {
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: String,
     /// Which image of several [default: the one for this machine]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with = "all_platforms")]
     platform: Option<Platform>,
+    /// The images of all platforms, under one name
+    #[arg(long)]
+    all_platforms: bool,
     /// Say nothing on the way
     #[arg(short, long)]
     quiet: bool,
@@ -50,17 +54,22 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let lines = Transfers::new();
     let progress: &dyn lapstrake_registry::Progress =
         if args.quiet { &lapstrake_registry::Silent } else { &lines };
-    let record = client.pull(&reference, &platform, &session.store, &lease, progress)?;
+    let record = if args.all_platforms {
+        client.pull_all(&reference, &session.store, &lease, progress)?
+    } else {
+        client.pull(&reference, &platform, &session.store, &lease, progress)?
+    };
     session.store.sync()?;
-    session.store.make_durable(&session.store.image_layers(&record)?)?;
+    for image in record.every() {
+        session.store.make_durable(&session.store.image_layers(image)?)?;
+    }
     session.store.tag(&reference, &record)?;
-    let digest = record
-        .manifest
-        .as_ref()
-        .map(|manifest| format!("@{}", manifest.digest))
-        .unwrap_or_default();
+    let digest = record.manifests().next();
+    let digest = digest.map(|manifest| format!("@{}", manifest.digest)).unwrap_or_default();
     if !args.quiet {
-        note(&format!("pulled {} for {platform}", reference.familiar()));
+        let platforms: Vec<String> =
+            record.every().iter().map(|image| image.platform.to_string()).collect();
+        note(&format!("pulled {} for {}", reference.familiar(), platforms.join(", ")));
     }
     print(&format!("{}{digest}\n", reference.name()))?;
     Ok(Exit::OK)

@@ -1,6 +1,6 @@
 //! `lap push`: sends an image to its registry.
 
-use crate::args::RegistryArgs;
+use crate::args::{PlatformArgs, RegistryArgs};
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::Session;
@@ -27,6 +27,8 @@ pub(crate) struct Args {
     /// The image
     #[arg(value_name = "NAME[:TAG]")]
     name: String,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// How layers are compressed that were not yet
     #[arg(long, value_enum, default_value = "gzip")]
     compression: CodecName,
@@ -64,7 +66,7 @@ impl CodecName {
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
     let reference = Reference::parse(&args.name)?;
     let session = Session::open(settings)?;
-    let image = session.image(&args.name)?;
+    let image = session.image_for(&args.name, &args.platform)?;
     let client = wiring::client(&session.settings, &args.registry)?;
     let lines = Transfers::new();
     let progress: &dyn lapstrake_registry::Progress =

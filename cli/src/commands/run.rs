@@ -2,6 +2,7 @@
 
 mod container;
 
+use crate::args::PlatformArgs;
 use crate::error::{CommandError, Kind};
 use crate::exit::Exit;
 use crate::session::Session;
@@ -33,6 +34,8 @@ pub(crate) struct Args {
     /// The image: a name, an id, or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// Arguments in place of the image's CMD
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
@@ -127,7 +130,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     }
     let network = network(&args.network)?;
     let session = Session::open(settings)?;
-    let image = session.image(&args.image)?;
+    let image = session.image_for(&args.image, &args.platform)?;
     if let Some(refusal) = session.run_refusal() {
         return Err(CommandError::new(Kind::Host, "programs cannot be run here")
             .cause(refusal)

@@ -2,6 +2,7 @@
 
 use super::build::{Dest, to_file};
 use super::push::CodecName;
+use crate::args::PlatformArgs;
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::Session;
@@ -26,6 +27,8 @@ pub(crate) struct Args {
     /// The images
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// The archive; it appears when it is complete [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -58,7 +61,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let lease = session.store.lease()?;
     let mut images = NamedImages::new();
     for name in &args.images {
-        let image = session.image(name)?;
+        let image = session.image_for(name, &args.platform)?;
         lease.hold_layers(&session.store.image_layers(&image.record)?)?;
         lease.hold_blob(&image.record.config)?;
         images.push((image.reference, image.record));

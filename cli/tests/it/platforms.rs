@@ -8,6 +8,7 @@ use std::process::Command;
 use lapstrake_fixtures::{require, sha256_hex};
 use serde_json::Value;
 
+use crate::registry::Serving;
 use crate::support::{Lap, RUN};
 
 /// Copies, and says which platform it is for.
@@ -85,6 +86,70 @@ fn several_platforms_are_one_image() {
     lap.ok(["rmi", "x:1"]);
     lap.refused(["build", PLATFORMS, "-o", "type=docker,dest=x", &context], 2, &["one platform"]);
     lap.refused(["build", "--platform", "linux/what?", &context], 2, &["platform"]);
+}
+
+/// The digest of the index that a name stands for.
+fn index_of(lap: &Lap, name: &str) -> String {
+    let archive = lap.work.join("look.tar").display().to_string();
+    lap.ok(["save", "-o", &archive, name]);
+    let read = Command::new("tar").args(["-xOf", &archive, "index.json"]).output().unwrap();
+    let saved: Value = serde_json::from_slice(&read.stdout).unwrap();
+    saved["manifests"][0]["digest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn all_platforms_travel_together() {
+    let lap = Lap::new("travel");
+    let context = lap.context("context", DOCKERFILE);
+    lap.ok(["build", PLATFORMS, "-t", "x:1", &context]);
+    let digest = index_of(&lap, "x:1");
+    let archive = lap.work.join("x.tar").display().to_string();
+    lap.ok(["save", "-o", &archive, "x:1"]);
+    let fresh = Lap::new("travelled");
+    let said = fresh.ok(["load", "--all-platforms", "-i", &archive]);
+    assert!(said.contains("loaded x:1") && said.lines().count() == 1, "{said}");
+    assert_eq!(index_of(&fresh, "x:1"), digest);
+    for platform in ["linux/amd64", "linux/arm64", "linux/arm/v7"] {
+        let shown = fresh.ok(["inspect", "--platform", platform, "x:1"]);
+        assert!(shown.contains(&format!("FOR={platform}")), "{shown}");
+        let text = format!("FROM --platform={platform} x:1\nLABEL from=$FOR\n");
+        let context = fresh.context("from", &text);
+        fresh.ok(["build", "--platform", platform, "-t", "y:1", &context]);
+        assert!(fresh.ok(["inspect", "y:1"]).contains(&format!("\"from\": \"{platform}\"")));
+    }
+    fresh.refused(["inspect", "--platform", "linux/s390x", "x:1"], 3, &["linux/arm64", "s390x"]);
+    let one = lap.work.join("one.tar").display().to_string();
+    fresh.ok(["save", "--platform", "linux/arm64", "-o", &one, "x:1"]);
+    let alone = Lap::new("travelled-alone");
+    alone.ok(["load", "-i", &one]);
+    assert!(alone.ok(["inspect", "x:1"]).contains("FOR=linux/arm64"));
+    fresh.ok(["prune", "--all", "--force"]);
+    fresh.is_whole();
+    assert_eq!(index_of(&fresh, "x:1"), digest);
+}
+
+#[test]
+fn all_platforms_are_pulled() {
+    let (here, between, there) =
+        (Lap::new("all-here"), Lap::new("all-between"), Lap::new("all-there"));
+    let serving = Serving::start(&between, &["--writable"]);
+    let name = format!("{}/app:1", serving.address());
+    let context = here.context("context", DOCKERFILE);
+    here.ok(["build", PLATFORMS, "-t", &name, "--push", &context]);
+    let digest = index_of(&here, &name);
+    let pulled = there.run(["pull", "--all-platforms", &name]);
+    assert!(pulled.stdout.trim().ends_with(&digest), "{}", pulled.stdout);
+    assert!(pulled.stderr.contains("linux/arm/v7"), "{}", pulled.stderr);
+    assert_eq!(index_of(&there, &name), digest);
+    assert!(there.ok(["inspect", "--platform=linux/arm64", &name]).contains("FOR=linux/arm64"));
+    // The image of one platform has no index.
+    let one = format!("{}/one:1", serving.address());
+    there.ok(["tag", &name, &one]);
+    there.ok(["push", "--platform=linux/arm64", &one]);
+    let alone = Lap::new("all-alone");
+    assert!(alone.ok(["pull", "--all-platforms", &one]).contains("one@sha256:"));
+    assert!(alone.ok(["inspect", &one]).contains("FOR=linux/arm64"));
+    there.is_whole();
 }
 
 #[test]

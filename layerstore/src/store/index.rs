@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImageRecord, ManifestOptions, Store};
 use crate::{
-    StoreError,
+    Digest, StoreError,
     limits::MANIFEST_BYTES_MAX,
     oci::{Descriptor, Index, Platform, StringMap, media_type},
 };
@@ -120,6 +120,18 @@ impl ImageRecord {
         index.into_iter().chain(self.every().iter().filter_map(|image| image.manifest.as_ref()))
     }
 
+    /// This image alone if it is for the platform, or the one of those it stands for that is.
+    pub fn for_platform(&self, platform: &Platform) -> Option<ImageRecord> {
+        let mut fitting = self.every().iter().filter(|image| platform.matches(&image.platform));
+        fitting.next().map(|image| ImageRecord { index: None, ..image.clone() })
+    }
+
+    /// The digest of its config; for several platforms that of the index, once there is one.
+    pub fn id(&self) -> Digest {
+        let index = self.index.as_ref().and_then(|index| index.manifest.as_ref());
+        index.map_or(self.config, |index| index.digest)
+    }
+
     /// The images of several platforms as one, whose own is that which suits this machine best.
     ///
     /// # Panics
@@ -131,6 +143,15 @@ impl ImageRecord {
         let mut record = images[best].clone();
         record.index = Some(Box::new(IndexRecord { images, manifest: None }));
         record
+    }
+
+    /// The same image for several platforms with the index that it came with.
+    #[must_use]
+    pub fn with_index(mut self, manifest: Descriptor) -> Self {
+        if let Some(index) = &mut self.index {
+            index.manifest = Some(manifest);
+        }
+        self
     }
 }
 

@@ -1,7 +1,7 @@
 //! Images in: OCI archives, docker archives, OCI layout directories.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     io::Read,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -11,7 +11,7 @@ use std::{
 use super::{
     NamedImages, TransferError,
     members::{Directory, Members, Spool},
-    resolve::{self, Planned, PlannedLayer},
+    resolve::{self, Family, Planned, PlannedLayer},
 };
 use crate::{
     Digest,
@@ -30,7 +30,7 @@ const LAYERS_AT_ONCE: usize = 2;
 pub struct LoadOptions {
     /// For this platform; none means this machine's, or the only one that is there.
     pub platform: Option<Platform>,
-    /// Every platform; the one that suits best gets the name.
+    /// Every platform; those of one name become one image.
     pub all_platforms: bool,
     /// Only the image of this name (or, where names are only tags, of its tag).
     pub select: Option<Reference>,
@@ -78,8 +78,27 @@ fn take(
     let planned = resolve::plan(members, options)?;
     let loader = Loader { store, lease, members };
     let layers = loader.layers(&planned)?;
-    planned.into_iter().map(|image| loader.image(image, &layers)).collect()
+    let mut images = NamedImages::new();
+    let mut families: BTreeMap<usize, Relatives> = BTreeMap::new();
+    for image in planned {
+        let family = image.family.clone();
+        let (name, record) = loader.image(image, &layers)?;
+        match family {
+            None => images.push((name, record)),
+            Some(family) => {
+                let relatives = families.entry(family.number);
+                relatives.or_insert_with(|| (name, family, Vec::new())).2.push(record);
+            }
+        }
+    }
+    for (name, family, records) in families.into_values() {
+        images.push((name, loader.joined(&family, records)?));
+    }
+    Ok(images)
 }
+
+/// Images of several platforms, their name, and what joins them.
+type Relatives = (Option<Reference>, Family, Vec<ImageRecord>);
 
 /// Layers by what the plan says of them.
 type Loaded = HashMap<PlannedLayer, Arc<Layer>>;
@@ -172,6 +191,19 @@ impl Loader<'_> {
         let layer = self.store.layers().keep(verified)?;
         self.lease.hold(layer.short())?;
         Ok(layer)
+    }
+
+    /// The images of several platforms as one, with the index that they came in.
+    fn joined(
+        &self,
+        family: &Family,
+        images: Vec<ImageRecord>,
+    ) -> Result<ImageRecord, TransferError> {
+        let joined = ImageRecord::joined(images);
+        let Some(index) = &family.index else { return Ok(joined) };
+        let digest = self.store.put_touched(&index.bytes)?;
+        self.lease.hold_blob(&digest)?;
+        Ok(joined.with_index(index.descriptor.clone()))
     }
 
     fn image(

@@ -1,5 +1,7 @@
 //! From the files of an archive or directory to the images in it, before anything is stored.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::{IMAGE_NAME, LoadOptions, REF_NAME, TransferError, members::BLOBS, members::Members};
@@ -14,10 +16,28 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Planned {
     pub name: Option<Reference>,
+    /// With which others it shares its name.
+    pub family: Option<Family>,
     /// The manifest as it came; docker archives have none.
     pub manifest: Option<(Descriptor, Vec<u8>)>,
     pub config: Vec<u8>,
     pub layers: Vec<PlannedLayer>,
+}
+
+/// What joins the images of several platforms that are taken under one name.
+#[derive(Debug, Clone)]
+pub(super) struct Family {
+    /// Which of the archive's names it is.
+    pub number: usize,
+    /// The index that they stand in, as it came.
+    pub index: Option<Arc<WholeIndex>>,
+}
+
+/// An index as it came.
+#[derive(Debug)]
+pub(super) struct WholeIndex {
+    pub descriptor: Descriptor,
+    pub bytes: Vec<u8>,
 }
 
 /// A layer that is to be taken.
@@ -35,8 +55,8 @@ pub(super) struct PlannedLayer {
 struct Group {
     name: Option<Reference>,
     tag: Option<String>,
-    /// Of what stands in the index itself.
-    digests: Vec<Digest>,
+    /// What stands in the index itself.
+    tops: Vec<Descriptor>,
     leaves: Vec<Descriptor>,
 }
 
@@ -97,17 +117,35 @@ fn plan_oci(
         choose(&mut groups, chosen)?;
     }
     let mut images = Vec::new();
-    for group in groups {
-        let mut name = group.name.clone();
-        for leaf in pick(members, &group.leaves, options)? {
-            // Only the first, which suits best, can have the name.
-            images.push(plan_manifest(members, name.take(), leaf)?);
+    for (number, group) in groups.iter().enumerate() {
+        let leaves = pick(members, &group.leaves, options)?;
+        let family = match leaves.len() {
+            1 => None,
+            _ => Some(Family { number, index: whole_index(members, group)? }),
+        };
+        for leaf in leaves {
+            let planned = plan_manifest(members, group.name.clone(), leaf)?;
+            images.push(Planned { family: family.clone(), ..planned });
         }
     }
     if images.is_empty() {
         return Err(TransferError::NotAnImage);
     }
     Ok(images)
+}
+
+/// The index that the whole group stands in, if it is a single one.
+fn whole_index(
+    members: &dyn Members,
+    group: &Group,
+) -> Result<Option<Arc<WholeIndex>>, TransferError> {
+    let [top] = group.tops.as_slice() else { return Ok(None) };
+    if !media_type::is_index(&top.media_type) {
+        return Ok(None);
+    }
+    let bytes = required(members, &blob_name(&top.digest), MANIFEST_BYTES_MAX, "index.json")?;
+    let descriptor = Descriptor::new(top.media_type.clone(), top.digest, bytes.len() as u64);
+    Ok(Some(Arc::new(WholeIndex { descriptor, bytes })))
 }
 
 fn is_wanted(group: &Group, wanted: &Reference) -> bool {
@@ -121,10 +159,10 @@ fn is_wanted(group: &Group, wanted: &Reference) -> bool {
 /// `latest`.
 fn choose(groups: &mut Vec<Group>, chosen: &str) -> Result<(), TransferError> {
     if let Ok(digest) = chosen.parse::<Digest>() {
-        groups.retain(|group| {
-            group.digests.contains(&digest) || group.leaves.iter().any(|leaf| leaf.digest == digest)
-        });
-        for group in groups.iter_mut().filter(|group| !group.digests.contains(&digest)) {
+        let at_top = |group: &Group| group.tops.iter().any(|top| top.digest == digest);
+        groups
+            .retain(|group| at_top(group) || group.leaves.iter().any(|leaf| leaf.digest == digest));
+        for group in groups.iter_mut().filter(|group| !at_top(group)) {
             group.leaves.retain(|leaf| leaf.digest == digest);
         }
     } else if !(chosen.is_empty() && groups.len() == 1) {
@@ -158,10 +196,10 @@ fn groups(members: &dyn Members, index: &Index) -> Result<Vec<Group>, TransferEr
         });
         match known {
             Some(group) => {
-                group.digests.push(top.digest);
+                group.tops.push(top.clone());
                 group.leaves.extend(leaves);
             }
-            None => groups.push(Group { name, tag, digests: vec![top.digest], leaves }),
+            None => groups.push(Group { name, tag, tops: vec![top.clone()], leaves }),
         }
     }
     Ok(groups)
@@ -202,7 +240,7 @@ fn collect_leaves(
     Ok(())
 }
 
-/// The manifests of one name that are to be taken, best first.
+/// The manifests of one name that are to be taken: the best, or all in their order.
 fn pick<'a>(
     members: &dyn Members,
     leaves: &'a [Descriptor],
@@ -219,12 +257,7 @@ fn pick<'a>(
     let wanted = options.platform.as_ref().unwrap_or(&host);
     let best = wanted.choose(&platforms);
     if options.all_platforms && !there.is_empty() {
-        let best = best.unwrap_or(0);
-        let mut all = vec![there[best].0];
-        all.extend(
-            there.iter().enumerate().filter(|(at, _)| *at != best).map(|(_, (leaf, _))| leaf),
-        );
-        return Ok(all);
+        return Ok(there.into_iter().map(|(leaf, _)| leaf).collect());
     }
     match (best, there.as_slice()) {
         (Some(best), _) => Ok(vec![there[best].0]),
@@ -312,7 +345,7 @@ fn plan_manifest(
         manifest.media_type
     };
     let descriptor = Descriptor::new(media_type, leaf.digest, bytes.len() as u64);
-    Ok(Planned { name, manifest: Some((descriptor, bytes)), config, layers })
+    Ok(Planned { name, family: None, manifest: Some((descriptor, bytes)), config, layers })
 }
 
 fn check_size(name: &str, by: &str, expected: u64, actual: u64) -> Result<(), TransferError> {
@@ -379,7 +412,7 @@ fn plan_docker(
         }
         for name in names {
             let (config, layers) = (config.clone(), layers.clone());
-            images.push(Planned { name, manifest: None, config, layers });
+            images.push(Planned { name, family: None, manifest: None, config, layers });
         }
     }
     if images.is_empty() {
@@ -405,6 +438,7 @@ fn name_by_docker(
                 continue;
             }
             let copy = Planned {
+                family: None,
                 name: Some(name),
                 manifest: images[same].manifest.clone(),
                 config: config.clone(),

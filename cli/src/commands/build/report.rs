@@ -190,7 +190,7 @@ impl Reporter {
         wanted: &Wanted,
         elapsed: Duration,
     ) -> Result<(), CommandError> {
-        let id = id(image);
+        let id = image.id().to_string();
         if let Some(path) = &self.iidfile {
             OutputFile::write(path, id.as_bytes())?;
         }
@@ -242,7 +242,7 @@ fn last_line(
     let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
     Ok(format!(
         "built {}{named}: {platforms}{}, {}, in {}, {cached} of {} cached",
-        format::short_id(&id(image)),
+        format::short_id(&image.id().to_string()),
         format::count(layers, "layer"),
         format::bytes(bytes),
         format::duration(elapsed),
@@ -254,12 +254,6 @@ fn last_line(
 fn counts(outcomes: &[BuildOutcome]) -> (usize, usize) {
     let all = outcomes.iter().map(|outcome| (outcome.steps, outcome.cached));
     all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
-}
-
-/// The digest of its config; for several platforms that of the index, once there is one.
-fn id(image: &ImageRecord) -> String {
-    let index = image.index.as_ref().and_then(|index| index.manifest.as_ref());
-    index.map_or(image.config, |index| index.digest).to_string()
 }
 
 /// Docker's keys.
