@@ -42,6 +42,7 @@ pub mod explain;
 pub mod exec;
 pub mod check;
 pub mod image;
+pub mod verify;
 
 pub use error::BuildError;
 pub use exec::build;

@@ -23,6 +23,7 @@ mod unpack;
 use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
 use crate::event::{Event, Observer, StageSummary};
+use crate::explain::Recorded;
 use crate::graph::{self, Graph};
 use crate::identity::Accounts;
 use crate::image;
@@ -44,6 +45,7 @@ use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
 use lapstrake_layerstore::view::View;
 use lapstrake_runner::{Cancel, Runner};
 pub use remotes::{ContextContent, FetchedContext, Fetcher};
+pub(crate) use session::CLOCK_SLACK_SECONDS;
 use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,6 +93,8 @@ pub struct BuildOutcome {
     pub warnings: Vec<Diagnostic>,
     /// The Dockerfile, for excerpts.
     pub file: Arc<SourceFile>,
+    /// How each step ended.
+    pub report: Recorded,
     /// Keeps what the image needs until the caller has tagged or exported it.
     pub lease: Lease,
 }
@@ -115,7 +119,7 @@ pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcom
     let made = session.take_made();
     let Planned { file, warnings, .. } = planned;
     drop(session);
-    Ok(BuildOutcome { image, config, steps, cached, made, warnings, file, lease })
+    Ok(BuildOutcome { image, config, steps, cached, made, warnings, file, report, lease })
 }
 
 /// Run all stages and put the target's image into the store.

@@ -16,6 +16,7 @@ use crate::share::{self, MadeStep};
 use lapstrake_layerstore::digest::LayerId;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::store::{CacheRecord, Lease};
+use lapstrake_layerstore::toc::{Entry, Toc, compare};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,8 @@ use std::sync::{Arc, Mutex};
 const IGNORE_FILE: &str = ".dockerignore";
 /// An ignore file larger than this is refused; real ones have a few kilobytes.
 const IGNORE_FILE_BYTES_MAX: u64 = 4 << 20;
+/// A file's time comes from a clock of the kernel that lags behind by some milliseconds.
+pub(crate) const CLOCK_SLACK_SECONDS: i64 = 1;
 
 /// A directory context with what is known of its files.
 pub(crate) struct OpenContext {
@@ -280,7 +283,8 @@ impl<'a> Session<'a> {
     }
 
     /// Record what a step made. If the same key once made the same files, the layer of that time stays:
-    /// the image's digest does not change because of newer file times.
+    /// the image's digest does not change because of newer file times. Times that a step sets itself are
+    /// not newer, but other ones.
     pub(crate) fn record(
         &self,
         key: &StepKey,
@@ -289,7 +293,7 @@ impl<'a> Session<'a> {
     ) -> Result<(Arc<Layer>, i64), BuildError> {
         self.lease.hold(layer.short())?;
         if let Some((old, created)) = self.recorded(key)?
-            && (old.id() == layer.id() || old.toc()?.content_id() == layer.toc()?.content_id())
+            && (old.id() == layer.id() || same_files(old.toc()?, created, layer.toc()?, self.now()))
         {
             return Ok((old, created));
         }
@@ -308,6 +312,17 @@ impl<'a> Session<'a> {
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.steps.load(Ordering::Relaxed), self.cached.load(Ordering::Relaxed))
     }
+}
+
+/// Whether two layers differ only in times that say when each was made.
+fn same_files(old: &Toc, old_made: i64, new: &Toc, new_made: i64) -> bool {
+    let made_then = |entry: &Option<Entry>, then: i64| {
+        entry.as_ref().is_some_and(|entry| entry.mtime >= then - CLOCK_SLACK_SECONDS)
+    };
+    old.content_id() == new.content_id()
+        && compare(old, new)
+            .iter()
+            .all(|change| made_then(&change.old, old_made) && made_then(&change.new, new_made))
 }
 
 /// The ignore file of the main context, if there are both.

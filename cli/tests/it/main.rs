@@ -21,3 +21,4 @@ mod sharing;
 mod storage;
 mod support;
 mod transfer;
+mod verify;

@@ -138,7 +138,7 @@ fn all_platforms_are_pulled() {
     here.ok(["build", PLATFORMS, "-t", &name, "--push", &context]);
     let digest = index_of(&here, &name);
     let pulled = there.run(["pull", "--all-platforms", &name]);
-    assert!(pulled.stdout.trim().ends_with(&digest), "{}", pulled.stdout);
+    assert!(pulled.stdout.trim().ends_with(&digest), "{digest} {}", pulled.stdout);
     assert!(pulled.stderr.contains("linux/arm/v7"), "{}", pulled.stderr);
     assert_eq!(index_of(&there, &name), digest);
     assert!(there.ok(["inspect", "--platform=linux/arm64", &name]).contains("FOR=linux/arm64"));

@@ -7,7 +7,7 @@ use hyper::header::LOCATION;
 use lapstrake_layerstore::StoreError;
 use lapstrake_layerstore::digest::Digest;
 use lapstrake_layerstore::layers::Layer;
-use lapstrake_layerstore::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type};
+use lapstrake_layerstore::oci::{Descriptor, ImageConfig, Index, Manifest, media_type};
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::ImageRecord;
 
@@ -83,7 +83,7 @@ fn take(
         Target::Digest(_) => None,
     };
     let image = if media_type::is_index(&kind) {
-        index(state, bytes, tag.is_some())?
+        index(state, &kind, bytes, digest, tag.is_some())?
     } else {
         image(state, &kind, bytes, digest, tag.is_some())?
     };
@@ -159,8 +159,15 @@ fn refuse(error: StoreError) -> Refusal {
     }
 }
 
-/// An index: its tag means the image for this machine.
-fn index(state: &State, bytes: &[u8], tagged: bool) -> Result<Option<ImageRecord>, Refusal> {
+/// An index: its tag means the images of all platforms in it. Attestations beside them are kept as
+/// blobs, by digest.
+fn index(
+    state: &State,
+    kind: &str,
+    bytes: &[u8],
+    digest: Digest,
+    tagged: bool,
+) -> Result<Option<ImageRecord>, Refusal> {
     let index = Index::parse(bytes).map_err(|error| Refusal::Invalid(chain(&error)))?;
     let absent = index.manifests.iter().find(|entry| !state.store.blobs().has(&entry.digest));
     if let Some(absent) = absent {
@@ -169,14 +176,23 @@ fn index(state: &State, bytes: &[u8], tagged: bool) -> Result<Option<ImageRecord
     if !tagged {
         return Ok(None);
     }
-    let chosen = index
-        .choose(&Platform::host())
-        .or_else(|| index.manifests.iter().find(|entry| !entry.is_attestation()));
-    let chosen = chosen.ok_or_else(|| Refusal::Invalid("there is no image in the index".into()))?;
-    let bytes = state.store.blobs().get(&chosen.digest, limits::MANIFEST_BYTES)?;
-    let kind = media_type_of(&bytes).unwrap_or_default();
-    if !media_type::is_manifest(&kind) {
-        return Err(Refusal::Invalid("an index in an index cannot be tagged here".into()));
+    let entries: Vec<_> = index.manifests.iter().filter(|entry| !entry.is_attestation()).collect();
+    if entries.len() > limits::PLATFORMS {
+        let why = format!("an index of more than {} images cannot be tagged", limits::PLATFORMS);
+        return Err(Refusal::Invalid(why));
     }
-    image(state, &kind, &bytes, chosen.digest, true)
+    let mut images = Vec::new();
+    for entry in entries {
+        let bytes = state.store.blobs().get(&entry.digest, limits::MANIFEST_BYTES)?;
+        let kind = media_type_of(&bytes).unwrap_or_default();
+        if !media_type::is_manifest(&kind) {
+            return Err(Refusal::Invalid("an index in an index cannot be tagged here".into()));
+        }
+        images.extend(image(state, &kind, &bytes, entry.digest, true)?);
+    }
+    if images.is_empty() {
+        return Err(Refusal::Invalid("there is no image in the index".into()));
+    }
+    let descriptor = Descriptor::new(kind, digest, bytes.len() as u64);
+    Ok(Some(ImageRecord::joined(images).with_index(descriptor)))
 }

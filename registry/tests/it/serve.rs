@@ -232,7 +232,7 @@ fn lists_come_in_pages() {
 }
 
 #[test]
-fn an_index_is_tagged_as_the_image_for_this_machine() {
+fn an_index_is_tagged_with_all_of_its_images() {
     let store = empty_store();
     let server = start(&store, true);
     let raw = Raw::new(&server);
@@ -250,4 +250,5 @@ fn an_index_is_tagged_as_the_image_for_this_machine() {
     assert_eq!(tagged.config, Digest::of(&image.config));
     let by_digest = raw.send("GET", &format!("/v2/a/manifests/{}", Digest::of(&index)), &[], b"");
     assert_eq!(header(&by_digest, "content-type"), media_type::OCI_INDEX);
+    assert_eq!(raw.get("/v2/a/manifests/1").1, String::from_utf8(index).unwrap());
 }

@@ -143,6 +143,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", value_parser = values::size_bytes, help_heading = "Cache")]
     pub(super) keep_storage: Option<u64>,
 
+    /// Build again without the cache, and show the first step and file that come out otherwise; the
+    /// image is named and sent only if none does
+    #[arg(long, help_heading = "Output")]
+    pub(super) verify: bool,
+
     #[command(flatten)]
     pub(super) steps: StepArgs,
     #[command(flatten)]

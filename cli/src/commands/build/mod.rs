@@ -16,6 +16,7 @@ mod outputs;
 mod plan;
 mod report;
 mod surroundings;
+mod verify;
 
 pub(crate) use args::Args;
 pub(crate) use export::to_file;
@@ -128,20 +129,29 @@ fn build_all(
     world: &World<'_>,
 ) -> Result<Vec<BuildOutcome>, CommandError> {
     let deps = world.deps(reporter);
+    let build = |options: &BuildOptions| {
+        lapstrake_builder::build(options, &deps)
+            .map_err(|error| world.error(|| locate::explain(error, options)))
+    };
     let mut outcomes: Vec<BuildOutcome> = Vec::new();
     for platform in &wanted.platforms {
         options.platform = platform.clone();
         if wanted.platforms.len() > 1 {
-            reporter.platform(platform);
+            reporter.say("platform", &platform.to_string());
         }
-        let outcome = lapstrake_builder::build(options, &deps)
-            .map_err(|error| world.error(|| locate::explain(error, options)));
+        let outcome = build(options);
         if let Some(format) = args.explain {
             reporter.explain(format, session.settings.now)?;
         }
         let outcome = outcome?;
         if outcomes.is_empty() {
             reporter.warnings(&outcome);
+        }
+        if args.verify {
+            reporter.say("verify", "building again without the cache");
+            let again = BuildOptions { no_cache: true, ..options.clone() };
+            let second = build(&again)?;
+            reporter.say("verify", &verify::compare(session, options, &outcome, &second)?);
         }
         outcomes.push(outcome);
     }

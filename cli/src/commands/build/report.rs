@@ -17,7 +17,6 @@ use crate::ui::{diagnostic, explain, format};
 use lapstrake_builder::event::{Event, Observer, Silent};
 use lapstrake_builder::exec::BuildOutcome;
 use lapstrake_builder::explain::Recorded;
-use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::ImageRecord;
 use lapstrake_registry::Progress;
@@ -161,13 +160,11 @@ impl Reporter {
         }
     }
 
-    /// Says which of several platforms is built next.
-    pub(super) fn platform(&self, platform: &Platform) {
+    /// Says which of several builds comes next, and what came of it.
+    pub(super) fn say(&self, what: &str, text: &str) {
         match &self.mode {
-            Mode::Live(..) | Mode::Plain(..) => note(&format!("[platform] {platform}")),
-            Mode::RawJson(_) => {
-                note(&json!({"event": "platform", "platform": platform.to_string()}).to_string());
-            }
+            Mode::Live(..) | Mode::Plain(..) => note(&format!("[{what}] {text}")),
+            Mode::RawJson(_) => note(&json!({"event": what, what: text}).to_string()),
             Mode::Silent => {}
         }
     }

@@ -1,0 +1,81 @@
+//! `lap build --verify`: what does not come out twice is named by step and file.
+
+use lapstrake_fixtures::require;
+
+use crate::support::{Lap, RUN};
+
+const EPOCH: &str = "--build-arg=SOURCE_DATE_EPOCH=1000000000";
+
+#[test]
+fn what_comes_out_twice_is_said() {
+    let lap = Lap::new("verify-same");
+    let context = lap.context("context", "FROM scratch\nCOPY Dockerfile /f\nWORKDIR /w\n");
+    lap.ok(["build", &context]);
+    let said = lap.run(["build", "--verify", "-t", "x:1", &context]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for words in ["[verify] building again without the cache", "2 steps gave the same files"] {
+        assert!(said.stderr.contains(words), "{}", said.stderr);
+    }
+    assert!(said.stderr.contains("times of steps were not compared"), "{}", said.stderr);
+    let said = lap.run(["build", "--verify", EPOCH, "-t", "x:2", &context]);
+    assert!(said.stderr.contains("and the same image"), "{}", said.stderr);
+    lap.ok(["inspect", "x:1", "x:2"]);
+    lap.is_whole();
+}
+
+#[test]
+fn what_does_not_is_named_by_step_and_file() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("verify-other");
+    let text = "FROM busybox AS build\nRUN echo same > /same\n\
+                RUN mkdir /out && head -c 9 /dev/urandom | md5sum > /out/random && touch /out/empty\n\
+                FROM busybox\nRUN true\nCOPY --from=build /out /out\n";
+    let context = lap.context("context", text);
+    for more in [None, Some(EPOCH)] {
+        let mut arguments = vec!["build", "--verify", "-t", "x:1", &context];
+        arguments.extend(more);
+        let said = lap.run(&arguments);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        for words in [
+            "Dockerfile:3: `RUN mkdir /out",
+            "(stage build) made other files the second time",
+            "C /out/random  content",
+            "/out/random differs from byte 0 on: `",
+            "1 later step came out otherwise, too",
+        ] {
+            assert!(said.stderr.contains(words), "`{words}` is not in:\n{}", said.stderr);
+        }
+        assert!(!said.stderr.contains("C /out/empty"), "{}", said.stderr);
+    }
+    lap.refused(["inspect", "x:1"], 3, &["no image"]);
+    lap.is_whole();
+}
+
+#[test]
+fn times_of_files_are_those_that_go_out() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("verify-times");
+    let text = "FROM busybox\nRUN sleep 1 && touch /now && echo a > /a\n";
+    let context = lap.context("context", text);
+    for more in [None, Some(EPOCH)] {
+        let mut arguments = vec!["build", "--verify", &context];
+        arguments.extend(more);
+        let said = lap.run(&arguments);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+    }
+    // A time that a step sets itself, before the epoch, is not now's.
+    let text = "FROM busybox\nRUN touch -d @$(date +%s | tail -c 7) /early\n\
+                RUN sleep 1\n";
+    let context = lap.context("early", text);
+    for more in [None, Some(EPOCH)] {
+        let mut arguments = vec!["build", "--verify", &context];
+        arguments.extend(more);
+        let said = lap.run(&arguments);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        assert!(said.stderr.contains("C /early  mtime 1970-01-"), "{}", said.stderr);
+    }
+}
