@@ -1,4 +1,5 @@
 use super::*;
+use crate::diagnostic::Severity;
 use crate::lint::ContextPart;
 use crate::options::ContextSource;
 use lapstrake_layerstore::oci::Platform;
@@ -201,7 +202,10 @@ fn our_own_rules() {
     let token = "ghp_0123456789abcdefghijABCDEFGHIJ456789";
     for (text, expected) in [
         (&*format!("FROM a:1\n{update}\nRUN apt-get install -y x"), "3 AptGetWithoutUpdate"),
-        ("FROM a:1\nRUN apt-get install -y x", ""),
+        ("FROM a:1\nRUN apt-get install -y x", "2 AptGetWithoutUpdate"),
+        ("FROM a:1\nRUN ./prepare\nRUN apt-get install -y x", ""),
+        ("FROM a:1\nRUN --mount=type=cache,target=/var/lib/apt apt-get install -y x", ""),
+        ("FROM a:1 AS b\nFROM b\nRUN apt-get install -y x", ""),
         ("FROM a:1\nRUN echo apt-get update\nRUN apt-get install x", ""),
         ("FROM a:1\nRUN apt-get update && apt-get clean", "2 AptListsNotRemoved"),
         ("FROM a:1\nRUN --mount=type=cache,target=/var/lib/apt apt-get update", ""),
@@ -215,6 +219,8 @@ fn our_own_rules() {
         ("FROM scratch\nADD a.tar.gz /", ""),
         ("FROM scratch\nADD rootfs /", ""),
         ("FROM a:1\nCOPY . .\nRUN npm ci", "2 CopyBeforeInstall"),
+        ("FROM a:1\nADD . .\nRUN npm ci", "2 AddWhereCopyServes, 2 CopyBeforeInstall"),
+        ("FROM a:1\nADD https://a/b.sh /\nCOPY . .\nRUN npm ci", "3 CopyBeforeInstall"),
         ("FROM a:1\nCOPY p.json .\nRUN npm ci\nCOPY . .\nRUN npm ci", ""),
         (
             "FROM a:1\nCOPY . /app/\nRUN cd /app && pip install -r requirements.txt",
@@ -298,8 +304,12 @@ fn examples(page: &str) -> (String, String) {
 
 /// Whether the rule speaks of the text, with everything known that the page takes for granted.
 fn speaks(rule: &str, text: &str) -> bool {
-    let text = format!("# check=experimental=all\n{text}");
-    let mut options = options(&text);
+    !of_rule(rule, &format!("# check=experimental=all\n{text}")).is_empty()
+}
+
+/// What the rule finds in the text: lines of the instructions, and severities.
+fn of_rule(rule: &str, text: &str) -> Vec<(usize, Severity)> {
+    let mut options = options(text);
     let ignore: &[u8] = match rule {
         "CopyIgnoredFile" if text.contains("!secret.txt") => b"*.txt\n!secret.txt",
         "CopyIgnoredFile" => b"secret.txt",
@@ -315,7 +325,69 @@ fn speaks(rule: &str, text: &str) -> bool {
     let surroundings =
         Surroundings { base: &base, context: Some(&context), own_rules: true, every_stage: true };
     let report = super::check(&options, &surroundings).expect("no target is asked for");
-    report.diagnostics.iter().any(|found| found.code == rule)
+    let (ast, _) = syntax::parse(&report.file);
+    let start = |found: &Diagnostic| {
+        let mut nodes = ast.nodes().map(syntax::Node::line_span);
+        let node = nodes.find(|span| (span.start..=span.end).contains(&found.span.start));
+        report.file.line_col(node.unwrap_or(found.span).start).line
+    };
+    let found = report.diagnostics.iter().filter(|found| found.code == rule);
+    found.map(|found| (start(found), found.severity)).collect()
+}
+
+/// Every rule: silent when it is skipped for the file or for the one instruction, an error when that is
+/// asked for, and otherwise a warning. The experimental one is there when it is asked for.
+#[test]
+fn every_rule_can_be_switched() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/checks");
+    for rule in lint::all_rules() {
+        let name = rule.name;
+        let page = std::fs::read_to_string(format!("{folder}/{name}.md")).expect("there is a page");
+        let text = examples(&page).0;
+        let with = |directive: &str| {
+            let asked = if rule.experimental { ";experimental=all" } else { "" };
+            of_rule(name, &format!("# check={directive}{asked}\n{text}"))
+        };
+        let found = with("error=false");
+        assert!(!found.is_empty(), "{name}: nothing is found");
+        assert!(found.iter().all(|(_, severity)| *severity == Severity::Warning), "{name}");
+        let errors = with("error=true");
+        assert!(errors.iter().all(|(_, severity)| *severity == Severity::Error), "{name}");
+        assert_eq!(errors.len(), found.len(), "{name}");
+        if rule.experimental {
+            assert_eq!(of_rule(name, &format!("# check=error=true\n{text}")), [], "{name}");
+            assert_eq!(with("skip=all"), found, "{name}: what was asked for is not skipped");
+            continue;
+        }
+        assert_eq!(with("skip=all"), [], "{name}: skip=all");
+        assert_eq!(with(&format!("skip=Other, {name};error=true")), [], "{name}: skip");
+        assert_eq!(with("skip=StageNameCasin"), found, "{name}: another one is skipped");
+        // The same comment directly above each instruction that it speaks of, and nowhere else.
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let mut places: Vec<usize> = found.iter().map(|(line, _)| *line - 1).collect();
+        places.sort_unstable();
+        places.dedup();
+        for place in places.into_iter().rev() {
+            lines.insert(place - 1, format!("# check=skip={name}"));
+        }
+        assert_eq!(of_rule(name, &format!("\n{}\n", lines.join("\n"))), [], "{name}: {lines:?}");
+    }
+}
+
+/// A comment above an instruction that switches nothing off is told.
+#[test]
+fn comments_that_switch_nothing_off_are_told() {
+    for (comment, expected) in [
+        ("# check=skip=MaintainerDeprecated", ""),
+        ("# Check = skip=MaintainerDeprecated", ""),
+        ("# check this=that", "3 MaintainerDeprecated"),
+        ("# check=skip=MaintainerDeprecate", "2 D002, 3 MaintainerDeprecated"),
+        ("# check=skp=MaintainerDeprecated", "2 D002, 3 MaintainerDeprecated"),
+    ] {
+        let code = code::BAD_DIRECTIVE;
+        let expected = expected.replace("D002", code);
+        assert_eq!(found(&format!("FROM scratch\n{comment}\nMAINTAINER a\n")), expected);
+    }
 }
 
 #[test]

@@ -131,26 +131,41 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration of a file; what cannot be read is reported.
+    /// The configuration of a file; what cannot be read is reported, also of the comments above
+    /// instructions: one that switches nothing off would otherwise be silently without effect.
     #[must_use]
     pub fn of(ast: &Ast) -> (Self, Vec<Diagnostic>) {
-        let Some(directive) = &ast.directives.check else { return (Self::default(), Vec::new()) };
         let mut problems = Vec::new();
+        for comment in ast.nodes().flat_map(|node| &node.comments) {
+            match above(comment) {
+                Some(Ok(config)) => config.unknown_rules(comment.span, &mut problems),
+                Some(Err(message)) => {
+                    problems.push(Diagnostic::warning(code::BAD_DIRECTIVE, comment.span, message));
+                }
+                None => {}
+            }
+        }
+        let Some(directive) = &ast.directives.check else { return (Self::default(), problems) };
         let config = Self::parse(&directive.value).unwrap_or_else(|message| {
             problems.push(Diagnostic::error(code::BAD_DIRECTIVE, directive.span, message));
             Self::default()
         });
-        for name in config.skip.iter().chain(&config.experimental) {
+        config.unknown_rules(directive.span, &mut problems);
+        (config, problems)
+    }
+
+    /// Reports the names that no rule has.
+    fn unknown_rules(&self, place: Span, problems: &mut Vec<Diagnostic>) {
+        for name in self.skip.iter().chain(&self.experimental) {
             if !all_rules().any(|rule| rule.name == name) {
                 let nearest = suggest::nearest(name, all_rules().map(|rule| rule.name));
                 let message = format!("no check is named `{name}`");
                 problems.push(
-                    Diagnostic::warning(code::BAD_DIRECTIVE, directive.span, message)
+                    Diagnostic::warning(code::BAD_DIRECTIVE, place, message)
                         .with_suggestion(nearest),
                 );
             }
         }
-        (config, problems)
     }
 
     /// Whether a rule counts for an instruction with these comments above it. An experimental rule
@@ -158,7 +173,7 @@ impl Config {
     #[must_use]
     pub fn counts(&self, name: &str, comments: &[Comment]) -> bool {
         let any = |says: &dyn Fn(&Self) -> bool| {
-            says(self) || comments.iter().filter_map(above).any(|config| says(&config))
+            says(self) || comments.iter().filter_map(above).flatten().any(|config| says(&config))
         };
         if RULES.iter().any(|rule| rule.name == name && rule.experimental) {
             return any(&|config| {
@@ -169,10 +184,10 @@ impl Config {
     }
 }
 
-/// The configuration in a comment above an instruction.
-fn above(comment: &Comment) -> Option<Config> {
+/// The configuration in a comment above an instruction, if it is meant to have one.
+fn above(comment: &Comment) -> Option<Result<Config, String>> {
     let (name, value) = comment.text.split_once('=')?;
-    name.trim().eq_ignore_ascii_case("check").then(|| Config::parse(value).ok()).flatten()
+    name.trim().eq_ignore_ascii_case("check").then(|| Config::parse(value))
 }
 
 /// Whether a diagnostic is a rule's, as opposed to an error of the front end.

@@ -12,27 +12,55 @@ const APT: [&str; 2] = ["apt-get", "apt"];
 /// Words by which a script may remove the lists, or never keep them.
 const REMOVERS: [&str; 4] = ["clean", "lists", "/apt", "Dir::State"];
 
+/// Where the lists come from that an install would use.
+enum Lists<'a> {
+    /// From the base image, if it has any.
+    OfBase,
+    /// From this instruction.
+    Fetched(&'a Located),
+    /// A script or another stage may have fetched them.
+    Unknown,
+}
+
+/// Looks at the instructions of a stage; `on_image` says whether it builds on an image, `is_kept`
+/// whether its layers become part of the result.
 pub(super) fn find<'a>(
     instructions: &'a [Arc<Located>],
+    on_image: bool,
     is_kept: bool,
     found: &mut Vec<Found<'a>>,
 ) {
-    let mut updated: Option<&Located> = None;
+    let mut lists = if on_image { Lists::OfBase } else { Lists::Unknown };
     for located in instructions {
         let Instruction::Run(run) = &located.instruction else { continue };
-        let Some(text) = plain_script(run) else { continue };
+        let Some(text) = plain_script(run) else {
+            lists = lists.perhaps_fetched();
+            continue;
+        };
         let commands = commands(&text);
         let any = |verb: &str| commands.iter().any(|command| calls(command, &APT, verb));
         // The mere word counts here, so that whatever calls an update keeps the rule silent.
-        if let (true, false, Some(before)) = (any("install"), text.contains("update"), updated) {
-            found.push(stale(located, before));
+        if any("install") && !text.contains("update") {
+            found.extend(stale(located, &lists));
         }
+        let scripts = commands.iter().any(|command| command[0].contains(['/', '$']));
         if any("update") {
-            updated = Some(located);
-            let scripts = commands.iter().any(|command| command[0].contains(['/', '$']));
+            lists = Lists::Fetched(located);
             if is_kept && !scripts && !removes_lists(&text) {
                 found.push(kept(located));
             }
+        } else if scripts || text.contains("update") {
+            lists = lists.perhaps_fetched();
+        }
+    }
+}
+
+impl Lists<'_> {
+    /// The same after something that cannot be looked into.
+    fn perhaps_fetched(self) -> Self {
+        match self {
+            Self::Fetched(_) => self,
+            Self::OfBase | Self::Unknown => Self::Unknown,
         }
     }
 }
@@ -43,12 +71,24 @@ fn removes_lists(text: &str) -> bool {
     REMOVERS.iter().any(|word| rest.contains(word))
 }
 
-fn stale<'a>(located: &'a Located, updated: &Located) -> Found<'a> {
-    let message = "apt-get install uses package lists that another RUN fetched, which the cache may have kept for long";
+fn stale<'a>(located: &'a Located, lists: &Lists<'_>) -> Option<Found<'a>> {
+    let (message, updated) = match lists {
+        Lists::OfBase => (
+            "apt-get install without apt-get update finds the package lists that the base image was made with, or none",
+            None,
+        ),
+        Lists::Fetched(updated) => (
+            "apt-get install uses package lists that another RUN fetched, which the cache may have kept for long",
+            Some(updated.line_span),
+        ),
+        Lists::Unknown => return None,
+    };
     let (rule, span) = ("AptGetWithoutUpdate", located.line_span);
-    Found::new(rule, span, message.to_owned(), &located.comments).with(|it| {
-        it.with_related(updated.line_span, "the lists are fetched here")
-            .with_help("call both in one RUN: apt-get update && apt-get install …")
+    let found = Found::new(rule, span, message.to_owned(), &located.comments)
+        .with(|it| it.with_help("call both in one RUN: apt-get update && apt-get install …"));
+    Some(match updated {
+        Some(place) => found.with(|it| it.with_related(place, "the lists are fetched here")),
+        None => found,
     })
 }
 

@@ -59,7 +59,7 @@ pub(super) fn find<'a>(
     let mut whole: Option<(&'a Located, &Copy)> = None;
     for located in instructions {
         match &located.instruction {
-            Instruction::Copy(copy) if copy.from.is_none() => {
+            Instruction::Copy(copy) | Instruction::Add(copy) if is_of_context(copy) => {
                 let all = copy.sources.iter().any(|source| matches!(source.as_str(), "." | "./"));
                 if !all && whole.is_none() {
                     // Some files come before the rest: someone has thought of this already.
@@ -79,6 +79,12 @@ pub(super) fn find<'a>(
         }
     }
     None
+}
+
+/// Whether files of the context are copied.
+fn is_of_context(copy: &Copy) -> bool {
+    let is_remote = |source: &String| source.contains("://") || source.starts_with("git@");
+    copy.from.is_none() && !copy.sources.iter().all(is_remote)
 }
 
 /// Of the files, those that the context has; `None` if it has none of them at its top, where the

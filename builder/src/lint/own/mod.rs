@@ -38,7 +38,8 @@ pub(super) fn find<'a>(
     let kept = kept_stages(graph);
     for stage in looked_at() {
         found.extend(base(stage, graph));
-        apt::find(&stage.instructions, kept.contains(&stage.index), found);
+        let on_image = graph.stages.get(stage.index).is_some_and(|node| node.image().is_some());
+        apt::find(&stage.instructions, on_image, kept.contains(&stage.index), found);
         found.extend(entrypoint(&stage.instructions));
         found.extend(install::find(&stage.instructions, facts.context));
         for located in &stage.instructions {
