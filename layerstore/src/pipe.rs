@@ -15,6 +15,8 @@ use std::{
 
 /// Chunks waiting in one channel: enough that nobody starves, few megabytes in all.
 const CHANNEL_CHUNKS: usize = 8;
+/// Chunks of one megabyte or more waiting in one channel.
+const LARGE_CHUNKS: usize = 2;
 
 /// A piece of a stream.
 pub(crate) type Chunk = Arc<Vec<u8>>;
@@ -22,6 +24,11 @@ pub(crate) type Chunk = Arc<Vec<u8>>;
 /// A bounded channel of chunks.
 pub(crate) fn channel() -> (SyncSender<Chunk>, Receiver<Chunk>) {
     sync_channel(CHANNEL_CHUNKS)
+}
+
+/// A bounded channel of chunks of some megabytes.
+pub(crate) fn channel_of_large() -> (SyncSender<Chunk>, Receiver<Chunk>) {
+    sync_channel(LARGE_CHUNKS)
 }
 
 /// Cuts what is written into chunks of one size (but the last) and sends each to every consumer.

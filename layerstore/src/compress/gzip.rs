@@ -10,79 +10,37 @@
 //! Levels mean what people know from gzip: each is at least as small as gzip's own, by the encoder
 //! level that gets there first. What is noise is said in `noise.rs`: no level makes it smaller.
 
-use std::{
-    io::{self, Write},
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{Receiver, Sender, channel, sync_channel},
-    },
-};
+use std::io;
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::noise;
-use crate::pipe::{Chunk, join};
+use super::{noise, ordered::Encoder};
 
 /// A member's header as libdeflate writes it: deflate, no name, no time, no system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// The longest stored block: its length has 16 bits.
 const STORED_BYTES_MAX: usize = 0xffff;
 
-struct Job {
-    chunk: Chunk,
-    done: Sender<Vec<u8>>,
+pub(super) fn encoder(level: u32) -> impl Encoder {
+    Members(new_encoder(encoder_level(level)))
 }
 
-pub(super) fn encode(
-    level: u32,
-    chunks: Receiver<Chunk>,
-    out: &mut (dyn Write + Send),
-    threads: usize,
-) -> io::Result<()> {
-    let threads = threads.max(1);
-    let (jobs, todo) = sync_channel::<Job>(threads);
-    let todo = Mutex::new(todo);
-    // Finished members wait here in order; its bound is the bound of memory.
-    let (ordered, members) = sync_channel::<Receiver<Vec<u8>>>(threads * 2);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| work(level, &todo));
-        }
-        let dispatch = scope.spawn(move || {
-            let mut any = false;
-            for chunk in chunks {
-                any = true;
-                if !send(&jobs, &ordered, chunk) {
-                    return;
-                }
-            }
-            if !any {
-                send(&jobs, &ordered, Chunk::default());
-            }
-        });
-        let mut result = Ok(());
-        // After an error the rest is taken without being written, so that nobody waits for ever.
-        for member in members {
-            let Ok(bytes) = member.recv() else { break };
-            if result.is_ok() {
-                result = out.write_all(&bytes);
-            }
-            if result.is_err() {
-                break;
-            }
-        }
-        join(dispatch);
-        result
-    })
-}
+/// Makes a chunk's members.
+struct Members(Compressor);
 
-fn send(
-    jobs: &std::sync::mpsc::SyncSender<Job>,
-    ordered: &std::sync::mpsc::SyncSender<Receiver<Vec<u8>>>,
-    chunk: Chunk,
-) -> bool {
-    let (done, member) = channel();
-    ordered.send(member).is_ok() && jobs.send(Job { chunk, done }).is_ok()
+impl Encoder for Members {
+    fn encode(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
+        let mut members = Vec::with_capacity(chunk.len());
+        for part in noise::parts(chunk) {
+            let bytes = &chunk[part.bytes];
+            if part.is_noise {
+                store(bytes, &mut members);
+            } else {
+                deflate(&mut self.0, bytes, &mut members);
+            }
+        }
+        Ok(members)
+    }
 }
 
 /// The encoder's level for gzip's `level`.
@@ -100,25 +58,6 @@ fn new_encoder(level: u32) -> Compressor {
     let level = CompressionLvl::new(level.cast_signed())
         .expect("because the level was brought into the codec's range");
     Compressor::new(level)
-}
-
-fn work(level: u32, todo: &Mutex<Receiver<Job>>) {
-    let mut encoder = new_encoder(encoder_level(level));
-    loop {
-        let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { chunk, done }) = job else { return };
-        let mut members = Vec::with_capacity(chunk.len());
-        for part in noise::parts(&chunk) {
-            let bytes = &chunk[part.bytes];
-            if part.is_noise {
-                store(bytes, &mut members);
-            } else {
-                deflate(&mut encoder, bytes, &mut members);
-            }
-        }
-        // Whoever waited for it may be gone after an error.
-        done.send(members).unwrap_or_default();
-    }
 }
 
 /// Appends a member of `bytes`, compressed.

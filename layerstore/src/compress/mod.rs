@@ -6,6 +6,7 @@
 
 mod gzip;
 mod noise;
+mod ordered;
 mod ration;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use crate::{
 /// The version of the gzip encoding: block size, container and encoder.
 const GZIP_VERSION: u32 = 2;
 /// The version of the zstd encoding.
-const ZSTD_VERSION: u32 = 1;
+const ZSTD_VERSION: u32 = 2;
 /// The version of the plain form, which has nothing to change.
 const NONE_VERSION: u32 = 1;
 
@@ -46,6 +47,14 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// The size of the chunks that [`encode`] wants: part of the format.
+    pub(crate) fn chunk_bytes(self) -> usize {
+        match self {
+            Codec::None | Codec::Gzip => CHUNK_BYTES,
+            Codec::Zstd => zstd::CHUNK_BYTES,
+        }
+    }
+
     /// The media type of an OCI layer that is compressed so.
     pub fn media_type(self) -> &'static str {
         match self {
@@ -120,7 +129,7 @@ impl Compression {
     }
 }
 
-/// The size of the chunks that [`encode`] wants: part of the gzip format.
+/// The size of a tar's chunks where nothing asks for another one: part of the gzip format.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 
 /// Compresses a stream of chunks, each of [`CHUNK_BYTES`] but the last, with all processors.
@@ -142,8 +151,8 @@ fn encode_with(
     let level = compression.effective_level();
     match compression.codec {
         Codec::None => chunks.iter().try_for_each(|chunk| out.write_all(&chunk)),
-        Codec::Gzip => gzip::encode(level, chunks, out, threads),
-        Codec::Zstd => zstd::encode(level, chunks, out, threads),
+        Codec::Gzip => ordered::encode(|| Ok(gzip::encoder(level)), chunks, out, threads),
+        Codec::Zstd => ordered::encode(|| zstd::encoder(level), chunks, out, threads),
     }
 }
 

@@ -21,7 +21,7 @@ fn compress(compression: &Compression, input: &[u8], threads: usize, piece: usiz
     std::thread::scope(|scope| {
         let (sender, chunks) = channel();
         scope.spawn(move || {
-            let mut writer = ChunkWriter::new(CHUNK_BYTES, vec![sender]);
+            let mut writer = ChunkWriter::new(compression.codec.chunk_bytes(), vec![sender]);
             input.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
             writer.finish().unwrap();
         });
@@ -32,7 +32,7 @@ fn compress(compression: &Compression, input: &[u8], threads: usize, piece: usiz
 
 #[test]
 fn threads_and_pieces_do_not_change_the_bytes() {
-    let input = sample(5 << 20);
+    let input = sample(9 << 20);
     for codec in [Codec::Gzip, Codec::Zstd, Codec::None] {
         for level in [1, 6] {
             let compression = Compression { level: Some(level), ..Compression::new(codec) };

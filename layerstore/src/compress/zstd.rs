@@ -1,44 +1,36 @@
-//! Zstandard, version 1: one frame, made with worker threads even if it is one thread.
+//! Zstandard, version 2: chunks of 4 MiB, one frame each.
 //!
-//! libzstd's output with workers depends neither on their number nor on the sizes of writes, but
-//! differs from its output without workers; so there always are some.
+//! RFC 8878 makes concatenated frames one stream, and every reader of layers takes them so. A frame
+//! depends on its chunk alone, so threads cannot change the bytes. It is made in one call on the chunk
+//! where it lies, which saves libzstd the copy that its own threads need; its window is the whole
+//! chunk, which makes up for what it cannot see before it. An empty stream is one empty frame.
 
-use std::{
-    io::{self, BufRead, Read, Write},
-    sync::mpsc::Receiver,
-};
+use std::io::{self, BufRead, Read};
 
-use crate::pipe::{Chunk, ChunkWriter, channel, join};
+use zstd::{bulk::Compressor, zstd_safe::CParameter};
 
-/// More workers than this bring nothing and cost memory.
-const WORKERS_MAX: usize = 16;
-/// Compressed bytes that go to the writer at once.
-const PIECE_BYTES: usize = 256 << 10;
+use super::ordered::Encoder;
 
-pub(super) fn encode(
-    level: u32,
-    chunks: Receiver<Chunk>,
-    out: &mut (dyn Write + Send),
-    threads: usize,
-) -> io::Result<()> {
-    std::thread::scope(|scope| {
-        // Writing is hashing, too: it must not keep the workers waiting for input.
-        let (to_out, compressed) = channel();
-        let write =
-            scope.spawn(move || compressed.iter().try_for_each(|piece| out.write_all(&piece)));
-        let encoded = feed(level, chunks, ChunkWriter::new(PIECE_BYTES, vec![to_out]), threads);
-        // If writing went wrong, the encoder only knows that nobody listens.
-        join(write).and(encoded)
-    })
+/// The size of the chunks: part of the format. A frame and its window are as large.
+pub(super) const CHUNK_BYTES: usize = 1 << WINDOW_LOG;
+/// Twice what libzstd takes at the default level, and half of what every reader must allow.
+const WINDOW_LOG: u32 = 22;
+
+pub(super) fn encoder(level: u32) -> io::Result<impl Encoder> {
+    let mut encoder = Compressor::new(level.cast_signed())?;
+    encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+    Ok(Frames(encoder))
 }
 
-fn feed(level: u32, chunks: Receiver<Chunk>, out: ChunkWriter, threads: usize) -> io::Result<()> {
-    let mut encoder = zstd::stream::Encoder::new(out, level.cast_signed())?;
-    encoder.multithread(threads.clamp(1, WORKERS_MAX) as u32)?;
-    for chunk in chunks {
-        encoder.write_all(&chunk)?;
+/// Makes a frame of each chunk.
+struct Frames(Compressor<'static>);
+
+impl Encoder for Frames {
+    fn encode(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
+        let mut frame = Vec::with_capacity(zstd::zstd_safe::compress_bound(chunk.len()));
+        self.0.compress_to_buffer(chunk, &mut frame)?;
+        Ok(frame)
     }
-    encoder.finish()?.finish().map(drop)
 }
 
 pub(super) fn decoder<'a>(

@@ -17,7 +17,7 @@ use crate::{
     ContentHash, StoreError,
     atomic::publish,
     limits::{OWN_PACK_BYTES, PACK_BYTES_MAX},
-    pipe::{Chunk, channel, join},
+    pipe::{Chunk, channel_of_large, join},
 };
 
 /// Bytes gathered before they go to the pack's file.
@@ -122,7 +122,7 @@ impl ContentWriter {
     ) -> Result<(ContentHash, u64), StoreError> {
         let mut pack = OpenPack::create(&self.contents)?;
         let taken = std::thread::scope(|scope| {
-            let (to_hash, chunks) = channel();
+            let (to_hash, chunks) = channel_of_large();
             let hash = scope.spawn(move || hash_chunks(&chunks));
             let taken = pack.append_all(head, rest, &to_hash);
             drop(to_hash);

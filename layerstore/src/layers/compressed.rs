@@ -20,7 +20,7 @@ use crate::{
     compress::{self, CHUNK_BYTES, Codec, Compression},
     digest::Sha256,
     oci::Descriptor,
-    pipe::{Chunk, ChunkWriter, channel, join},
+    pipe::{Chunk, ChunkWriter, channel, channel_of_large, join},
     toc::Kind,
 };
 
@@ -141,6 +141,8 @@ impl Layers {
                 self.staging.new_file().map(|(path, file)| (compression, path, file))
             })
             .transpose()?;
+        let chunk_bytes = compression.map_or(CHUNK_BYTES, |how| how.codec.chunk_bytes());
+        let channel = if chunk_bytes > CHUNK_BYTES { channel_of_large } else { channel };
         std::thread::scope(|scope| {
             let (to_hash, hashed) = channel();
             let hash = scope.spawn(move || hash_chunks(hashed));
@@ -150,7 +152,7 @@ impl Layers {
                 consumers.push(to_encoder);
                 scope.spawn(move || encode_file(compression, chunks, path, file))
             });
-            let mut chunks = ChunkWriter::new(CHUNK_BYTES, consumers);
+            let mut chunks = ChunkWriter::new(chunk_bytes, consumers);
             let produced = self.write_tar(layer, &mut chunks, epoch);
             let finished = match &produced {
                 Ok(()) => chunks.finish().map(drop),
