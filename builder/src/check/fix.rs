@@ -13,6 +13,7 @@ use crate::error::BuildError;
 use crate::expand::Budget;
 use crate::graph;
 use crate::instruction;
+use crate::lint::is_rule;
 use crate::options::BuildOptions;
 use crate::plan::{BaseFacts, StageInput, StagePlan, plan_stage};
 use crate::source::SourceFile;
@@ -43,6 +44,9 @@ pub fn fix(options: &BuildOptions) -> Result<Fixed, BuildError> {
     };
     for _ in 0..PASSES_MAX {
         let report = check(&options, &Surroundings::default())?;
+        if report.diagnostics.iter().any(|found| found.is_error() && !is_rule(found.code)) {
+            break;
+        }
         let repairs = report
             .diagnostics
             .iter()

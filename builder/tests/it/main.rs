@@ -8,5 +8,6 @@ mod language;
 mod hostile;
 mod plan;
 mod real_files;
+mod repairs;
 mod semantics;
 mod support;

@@ -8,10 +8,11 @@ use crate::error::{CommandError, Kind, printable};
 use crate::exit::Exit;
 use crate::output_file::OutputFile;
 use crate::ui::diagnostic;
+use crate::ui::difference::{for_terminal, unified};
 use crate::ui::terminal::{note, print};
 use lapstrake_builder::format::{FormatError, Formatted, format};
 use lapstrake_builder::source::SourceFile;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What the help ends with.
@@ -72,15 +73,15 @@ pub(crate) fn run(args: &Args) -> Result<Exit, CommandError> {
         return Ok(Exit::OK);
     }
     let changed = subjects.iter().filter(|subject| subject.changes());
-    let shown: String = changed
-        .map(
-            |subject| {
-                if args.diff { unified(subject) } else { format!("{}\n", subject.before.name) }
-            },
-        )
-        .collect();
-    // A diff may be applied by a program, so only a terminal gets it made harmless.
-    print(&if io::stdout().is_terminal() { printable(&shown) } else { shown })?;
+    let shown = |subject: &Subject| {
+        let name = &subject.before.name;
+        if args.diff {
+            unified(name, &subject.before.bytes, &subject.after)
+        } else {
+            for_terminal(format!("{name}\n"))
+        }
+    };
+    print(&changed.map(shown).collect::<String>())?;
     Ok(if subjects.iter().any(Subject::changes) { Exit::DIFFERENT } else { Exit::OK })
 }
 
@@ -149,12 +150,4 @@ fn write(subject: &Subject) -> Result<(), CommandError> {
             .hint("`lap fmt -` reads standard input and writes standard output"));
     }
     OutputFile::replace(&target, &subject.after)
-}
-
-/// What changes, as diff -u shows it.
-fn unified(subject: &Subject) -> String {
-    let before = String::from_utf8_lossy(&subject.before.bytes);
-    let after = String::from_utf8_lossy(&subject.after);
-    let name = subject.before.name.as_str();
-    similar::TextDiff::from_lines(&before, &after).unified_diff().header(name, name).to_string()
 }

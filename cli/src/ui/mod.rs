@@ -2,6 +2,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod diagnostic;
+pub(crate) mod difference;
 pub(crate) mod explain;
 pub(crate) mod format;
 pub(crate) mod live;

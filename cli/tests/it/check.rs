@@ -151,3 +151,26 @@ fn repairs_are_written() {
     assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o640);
     assert_eq!(lap.run(["check", "--diff", &context]).code, Some(0));
 }
+
+/// A link stays a link, a broken file stays as it is, and a file that cannot be replaced is whole.
+#[test]
+fn repairs_touch_nothing_else() {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    let lap = Lap::new("check-fix-files");
+    lap.work.write("real/good", "FROM scratch as b\n");
+    lap.work.write("bad", "FROM scratch as b\nCPOY x y\n");
+    symlink("real/good", lap.work.join("link")).expect("a link can be made");
+    let output = lap.run(["check", "--fix", "-f", "bad", "-f", "link", "."]);
+    assert_eq!(output.code, Some(3), "{}", output.stderr);
+    assert!(lap.work.join("link").is_symlink());
+    let read = |name: &str| fs::read_to_string(lap.work.join(name)).expect("it is there");
+    assert_eq!(read("real/good"), "FROM scratch AS b\n");
+    assert_eq!(read("bad"), "FROM scratch as b\nCPOY x y\n");
+    assert!(crate::support::holds_only(&lap.work.join("real"), &["good"]));
+    let inode = || fs::metadata(lap.work.join("real/good")).expect("it is there").ino();
+    let before = inode();
+    lap.run(["check", "--fix", "-f", "link", "."]);
+    assert_eq!(inode(), before, "a file without findings is not written");
+    let diff = lap.run(["check", "--diff", "-f", "bad", "."]);
+    assert_eq!((diff.code, diff.stdout.as_str()), (Some(0), ""), "{}", diff.stderr);
+}
