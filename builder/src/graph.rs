@@ -222,6 +222,19 @@ impl Graph {
         (!missing.is_empty()).then(|| missing.into_iter().collect())
     }
 
+    /// The images that programs of needed stages run over.
+    pub fn run_over(&self) -> BTreeSet<ImageKey> {
+        let runs = |located: &Arc<Located>| matches!(located.instruction, Instruction::Run(_));
+        let mut images = BTreeSet::new();
+        for index in self.needed() {
+            if self.stages[index].instructions.iter().any(runs) {
+                let chain = std::iter::successors(Some(index), |at| self.stages[*at].parent());
+                images.extend(chain.filter_map(|at| self.stages[at].image().cloned()));
+            }
+        }
+        images
+    }
+
     /// Put the ONBUILD triggers of base images that are known now before their stages' instructions.
     pub fn apply_triggers(
         &mut self,

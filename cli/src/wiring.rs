@@ -9,6 +9,7 @@ pub(crate) use remote::Remotes;
 
 use crate::args::RegistryArgs;
 use crate::settings::Settings;
+use lapstrake_layerstore::layers::Purpose;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, Seen, SourceError};
@@ -109,9 +110,11 @@ impl ImageSource for LazyClient<'_> {
         platform: &Platform,
         store: &Store,
         lease: &Lease,
+        purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
         let client = self.client(reference)?;
-        answer(reference, client.pull(reference, platform, store, lease, self.progress))
+        let within = (store, lease);
+        answer(reference, client.pull_for(reference, platform, within, purpose, self.progress))
     }
 
     fn look(

@@ -5,7 +5,7 @@
 //! threads asks the producer's result first, since a short stream is only its consequence.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, BufRead, Read, Write},
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -125,16 +125,27 @@ impl ChunkReader {
 
 impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let chunk = self.fill_buf()?;
+        let count = buffer.len().min(chunk.len());
+        buffer[..count].copy_from_slice(&chunk[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for ChunkReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.current.len() {
             match self.chunks.recv() {
                 Ok(next) => (self.current, self.at) = (next, 0),
-                Err(_) => return Ok(0),
+                Err(_) => break,
             }
         }
-        let count = buffer.len().min(self.current.len() - self.at);
-        buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
+        Ok(&self.current[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
         self.at += count;
-        Ok(count)
     }
 }
 

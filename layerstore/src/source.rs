@@ -5,6 +5,7 @@ use std::{error::Error, path::PathBuf};
 
 use crate::{
     digest::Digest,
+    layers::Purpose,
     oci::Platform,
     reference::Reference,
     store::{ImageRecord, Lease, Store},
@@ -14,13 +15,14 @@ use crate::{
 /// Fetches images into a store.
 pub trait ImageSource: Send + Sync {
     /// Brings the image into `store`, kept by `lease`; `None` if there is none of that name. Nothing is
-    /// tagged.
+    /// tagged. Where its layers' trees are needed, they are made while the layers arrive.
     fn fetch(
         &self,
         reference: &Reference,
         platform: &Platform,
         store: &Store,
         lease: &Lease,
+        purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError>;
 
     /// Says what an image is without bringing it: nothing is stored. `None` if there is none of that
@@ -90,8 +92,10 @@ impl LayoutSource {
         platform: &Platform,
         store: &Store,
         lease: &Lease,
+        purpose: Purpose,
     ) -> Result<Option<ImageRecord>, TransferError> {
-        match transfer::load_dir(store, lease, &self.directory, &named(image, platform)) {
+        let options = LoadOptions { purpose, ..named(image, platform) };
+        match transfer::load_dir(store, lease, &self.directory, &options) {
             Ok(images) => Ok(images.into_iter().next().map(|(_, image)| image)),
             Err(TransferError::NotChosen { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -124,12 +128,14 @@ impl ImageSource for LayoutSource {
         platform: &Platform,
         store: &Store,
         lease: &Lease,
+        purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
         let options = LoadOptions {
             platform: Some(platform.clone()),
             all_platforms: false,
             select: Some(reference.clone()),
             choose: None,
+            purpose,
         };
         match transfer::load_dir(store, lease, &self.directory, &options) {
             Ok(images) => Ok(images.into_iter().next().map(|(_, image)| image)),

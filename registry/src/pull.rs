@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use lapstrake_layerstore::StoreError;
 use lapstrake_layerstore::digest::{DiffId, Digest};
-use lapstrake_layerstore::layers::{Expected, Layer};
+use lapstrake_layerstore::layers::{Expected, Layer, Purpose};
 use lapstrake_layerstore::oci::{Descriptor, ImageConfig, Platform, media_type};
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::Seen;
@@ -41,10 +41,22 @@ impl Client {
         lease: &Lease,
         progress: &dyn Progress,
     ) -> Result<ImageRecord, RegistryError> {
+        self.pull_for(reference, platform, (store, lease), Purpose::Keep, progress)
+    }
+
+    /// As [`pull`](Self::pull), with what the layers come for.
+    pub fn pull_for(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        (store, lease): (&Store, &Lease),
+        purpose: Purpose,
+        progress: &dyn Progress,
+    ) -> Result<ImageRecord, RegistryError> {
         let scopes = Scopes::pull(reference.repository());
         let session = self.session(reference, Operation::Pull, scopes, progress)?;
         let fetched = manifest::fetch(&session, reference, platform)?;
-        let pull = Pull { session: &session, store, lease };
+        let pull = Pull { session: &session, store, lease, purpose };
         pull.image(&fetched)
     }
 
@@ -59,7 +71,7 @@ impl Client {
     ) -> Result<ImageRecord, RegistryError> {
         let scopes = Scopes::pull(reference.repository());
         let session = self.session(reference, Operation::Pull, scopes, progress)?;
-        let pull = Pull { session: &session, store, lease };
+        let pull = Pull { session: &session, store, lease, purpose: Purpose::Keep };
         let (index, every) = match manifest::fetch_all(&session, reference)? {
             Every::One(fetched) => return pull.image(&fetched),
             Every::Index(index, every) => (index, every),
@@ -127,6 +139,7 @@ struct Pull<'a> {
     session: &'a Session<'a>,
     store: &'a Store,
     lease: &'a Lease,
+    purpose: Purpose,
 }
 
 /// A layer to have: its blob on the registry and what it is uncompressed.
@@ -200,7 +213,7 @@ impl Pull<'_> {
         }
         let expected = Expected { blob: Some((digest, size)), diff_id: Some(wanted.diff_id) };
         let mut reader = BlobReader::new(self.session, stop, part, digest, size);
-        let imported = self.store.layers().import_tar(&mut reader, expected);
+        let imported = self.store.layers().import_tar_for(&mut reader, expected, self.purpose);
         let layer = imported
             .map_err(|error| reader.take_failure().unwrap_or_else(|| wrong(store_fault(error))))?;
         self.hold(&layer).map_err(|error| wrong(store_fault(error)))?;

@@ -1,5 +1,6 @@
 //! The client as one of the places that images come from.
 
+use lapstrake_layerstore::layers::Purpose;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, Seen, SourceError};
@@ -44,8 +45,9 @@ impl ImageSource for Client {
         platform: &Platform,
         store: &Store,
         lease: &Lease,
+        purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
-        self.observed(&Silent).fetch(reference, platform, store, lease)
+        self.observed(&Silent).fetch(reference, platform, store, lease, purpose)
     }
 
     fn look(
@@ -71,9 +73,12 @@ impl ImageSource for ObservedClient<'_> {
         platform: &Platform,
         store: &Store,
         lease: &Lease,
+        purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
-        found(self.client.pull(reference, platform, store, lease, self.progress)).map_err(|error| {
-            SourceError::Fetch { reference: Box::new(reference.clone()), source: Box::new(error) }
-        })
+        found(self.client.pull_for(reference, platform, (store, lease), purpose, self.progress))
+            .map_err(|error| SourceError::Fetch {
+                reference: Box::new(reference.clone()),
+                source: Box::new(error),
+            })
     }
 }

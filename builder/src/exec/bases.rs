@@ -9,14 +9,14 @@ use crate::options::{BuildOptions, LAYOUT_SCHEME, LayoutImage, NamedContext};
 use crate::plan::{BaseFacts, Found, ImageKey, ImagePlace};
 use lapstrake_layerstore::DiffId;
 use lapstrake_layerstore::digest::Digest;
-use lapstrake_layerstore::layers::Layer;
+use lapstrake_layerstore::layers::{Layer, Purpose};
 use lapstrake_layerstore::oci::ImageConfig;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{LayoutSource, Seen};
 use lapstrake_layerstore::store::{ImageRecord, Lease};
 use lapstrake_layerstore::transfer::TransferError;
 use lapstrake_layerstore::view::View;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A base image that is in the store.
@@ -48,22 +48,25 @@ impl BaseTable {
         self.images.get(image)?.config.as_ref().map(Digest::to_string)
     }
 
-    /// Get the images, all at once.
+    /// Get the images, all at once; those that programs run over come with their trees, which are made
+    /// while they arrive. Where other stores share their results, it may well be that nothing runs.
     pub(crate) fn fetch(
         &mut self,
         wanted: &[ImageKey],
-        options: &BuildOptions,
-        deps: &BuildDeps<'_>,
-        lease: &Lease,
+        run_over: &BTreeSet<ImageKey>,
+        (options, deps, lease): (&BuildOptions, &BuildDeps<'_>, &Lease),
     ) -> Result<(), BuildError> {
+        let fetch = |image: &ImageKey| {
+            let runs = options.cache_from.is_empty() && run_over.contains(image);
+            let purpose = if runs { Purpose::Run } else { Purpose::Keep };
+            fetch(image, purpose, options, deps, lease)
+        };
         let fetched: Vec<Result<BaseImage, BuildError>> = match wanted {
             // The usual case is not worth a thread.
-            [only] => vec![fetch(only, options, deps, lease)],
+            [only] => vec![fetch(only)],
             all => std::thread::scope(|scope| {
-                let threads: Vec<_> = all
-                    .iter()
-                    .map(|image| scope.spawn(move || fetch(image, options, deps, lease)))
-                    .collect();
+                let threads: Vec<_> =
+                    all.iter().map(|image| scope.spawn(move || fetch(image))).collect();
                 let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
                     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 };
@@ -132,6 +135,7 @@ impl BaseTable {
 
 fn fetch(
     image: &ImageKey,
+    purpose: Purpose,
     options: &BuildOptions,
     deps: &BuildDeps<'_>,
     lease: &Lease,
@@ -142,8 +146,8 @@ fn fetch(
     let from_store = local.is_some();
     let record = match (local, layout(image, options)) {
         (Some(record), _) => record,
-        (None, Some(layout)) => from_layout(image, layout, deps, lease)?,
-        (None, None) => from_source(image, deps, lease)?,
+        (None, Some(layout)) => from_layout(image, layout, purpose, deps, lease)?,
+        (None, None) => from_source(image, purpose, deps, lease)?,
     };
     deps.observer.event(Event::BaseResolved {
         reference: shown,
@@ -258,6 +262,7 @@ fn layout_failed(image: &ImageKey, source: TransferError) -> BuildError {
 /// The image from where the caller fetches images.
 fn from_source(
     image: &ImageKey,
+    purpose: Purpose,
     deps: &BuildDeps<'_>,
     lease: &Lease,
 ) -> Result<ImageRecord, BuildError> {
@@ -267,7 +272,7 @@ fn from_source(
         let (reference, source) = (shown.to_owned(), Box::new(source));
         BuildError::Base { reference, source }
     };
-    let fetched = deps.images.fetch(&reference, &image.platform, deps.store, lease);
+    let fetched = deps.images.fetch(&reference, &image.platform, deps.store, lease, purpose);
     fetched.map_err(failed)?.ok_or_else(|| BuildError::BaseNotFound { reference: shown.to_owned() })
 }
 
@@ -284,11 +289,12 @@ fn layout<'o>(image: &ImageKey, options: &'o BuildOptions) -> Option<&'o LayoutI
 fn from_layout(
     image: &ImageKey,
     layout: &LayoutImage,
+    purpose: Purpose,
     deps: &BuildDeps<'_>,
     lease: &Lease,
 ) -> Result<ImageRecord, BuildError> {
     let source = LayoutSource::new(&layout.directory);
-    let found = source.fetch_named(&layout.image, &image.platform, deps.store, lease);
+    let found = source.fetch_named(&layout.image, &image.platform, deps.store, lease, purpose);
     found
         .map_err(|source| layout_failed(image, source))?
         .ok_or_else(|| BuildError::BaseNotFound { reference: image.reference.clone() })

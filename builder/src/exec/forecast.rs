@@ -48,7 +48,8 @@ enum Known {
 pub fn forecast(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<Forecast, BuildError> {
     let options = &*crate::plan::with_epoch(options);
     let lease = deps.store.lease()?;
-    let planned = prepare(options, &mut |bases, wanted| bases.look(wanted, options, deps, &lease))?;
+    let planned =
+        prepare(options, &mut |bases, wanted, _| bases.look(wanted, options, deps, &lease))?;
     let all = Described { file: &planned.file, graph: &planned.graph, plans: &planned.plans };
     let mut plan = describe(&all, options, &|image| planned.bases.found(image));
     let session = Session::new(options, deps, &lease, &planned).dry();

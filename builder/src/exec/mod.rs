@@ -104,8 +104,9 @@ pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcom
     let begun = Instant::now();
     let options = &*plan::with_epoch(options);
     let lease = deps.store.lease()?;
-    let mut fetch =
-        |bases: &mut BaseTable, wanted: &[ImageKey]| bases.fetch(wanted, options, deps, &lease);
+    let mut fetch = |bases: &mut BaseTable, wanted: &[ImageKey], graph: &Graph| {
+        bases.fetch(wanted, &graph.run_over(), (options, deps, &lease))
+    };
     let planned = prepare(options, &mut fetch)?;
     refuse_unsupported(&planned.plans, &planned.file)?;
     deps.observer.event(Event::Planned { stages: &planned.summaries() });
@@ -162,7 +163,8 @@ impl Planned {
 }
 
 /// Brings images into the table: by fetching them, or by looking at them.
-type GetBases<'a> = &'a mut dyn FnMut(&mut BaseTable, &[ImageKey]) -> Result<(), BuildError>;
+type GetBases<'a> =
+    &'a mut dyn FnMut(&mut BaseTable, &[ImageKey], &Graph) -> Result<(), BuildError>;
 
 /// Everything before the first step: parse, find the stages that matter, get their bases, plan.
 pub(crate) fn prepare(options: &BuildOptions, get: GetBases<'_>) -> Result<Planned, BuildError> {
@@ -176,7 +178,7 @@ fn planned(options: &BuildOptions, get: GetBases<'_>) -> Result<Planned, BuildEr
     // A base image's ONBUILD triggers can name further images, hence the loop; it ends because each
     // round gets an image that was not there before.
     while let Some(wanted) = graph.missing_bases(&|image| bases.facts(image)) {
-        get(&mut bases, &wanted)?;
+        get(&mut bases, &wanted, &graph)?;
         graph.apply_triggers(&|image| bases.facts(image), &file)?;
     }
     let known = |image: &ImageKey| bases.facts(image);

@@ -6,7 +6,7 @@ use lapstrake_builder::options::ContextSource;
 use lapstrake_builder::plan::BuildPlan;
 use lapstrake_builder::remote::NoRemotes;
 use lapstrake_builder::{BuildError, BuildOptions, build};
-use lapstrake_layerstore::layers::OverlayXattr;
+use lapstrake_layerstore::layers::{OverlayXattr, Purpose};
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, SourceError};
@@ -135,6 +135,7 @@ impl ImageSource for NoImages {
         _platform: &Platform,
         _store: &Store,
         _lease: &Lease,
+        _purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
         Ok(None)
     }

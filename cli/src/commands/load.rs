@@ -53,9 +53,8 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     let images: NamedImages = match input {
         Some(path) if path.is_dir() => transfer::load_dir(&session.store, &lease, path, &options)?,
         Some(path) => {
-            let mut file =
-                File::open(path).map_err(|error| CommandError::from_open(path, &error))?;
-            transfer::load(&session.store, &lease, &mut file, &options)?
+            let file = File::open(path).map_err(|error| CommandError::from_open(path, &error))?;
+            transfer::load_file(&session.store, &lease, &file, &options)?
         }
         None => {
             if io::stdin().is_terminal() {

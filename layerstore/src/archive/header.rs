@@ -9,7 +9,7 @@
 
 use super::read::MemberKind;
 
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// Offset and length of each piece of data between the holes.
 pub(super) type SparseMap = Vec<(u64, u64)>;

@@ -15,6 +15,7 @@ pub mod write;
 use crate::path::PathError;
 
 pub use assemble::Assembler;
+pub(crate) use header::BLOCK;
 pub use read::{Member, MemberKind, ReadLimits, TarReader};
 pub use write::{Epoch, TarWriter};
 
@@ -76,4 +77,11 @@ pub enum ArchiveError {
         /// Its name, lossily shown.
         name: String,
     },
+}
+
+/// Do these bytes begin an archive?
+pub(crate) fn is_header(start: &[u8]) -> bool {
+    start
+        .first_chunk::<BLOCK>()
+        .is_some_and(|block| header::Block::is_zero(block) || header::Block(block).checksum_fits())
 }

@@ -7,6 +7,9 @@
 //! what the file had, holes filled with zeros; a stream that ends within a member is an error, one
 //! that ends between members is not (many archives lack the end blocks).
 
+mod pieces;
+mod seek;
+
 use std::{
     collections::VecDeque,
     io::{self, Read},

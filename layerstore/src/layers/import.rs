@@ -4,18 +4,21 @@
 //! reader ─▶ chunks ─┬─▶ sha256 + file                       = blob
 //!                   └─▶ decoder ─▶ chunks ─┬─▶ sha256       = diffID
 //!                                          └─▶ tar ─▶ TOC, contents hashed (this thread)
+//!                                                      └─▶ the tree, where one is wanted
 //! ```
 //!
 //! *Invariant:* nothing is visible before every digest was compared at the very end of the stream.
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, BufRead, Read, Write},
     path::PathBuf,
     sync::{Arc, mpsc::Receiver},
 };
 
-use super::{BlobForm, Layer, Layers, Origin, compressed::hash_chunks};
+use super::{
+    BlobForm, Layer, Layers, Origin, compressed::hash_chunks, early::EarlyTree, sound::stage_tree,
+};
 use crate::{
     ContentHash, DiffId, Digest, LayerId, StoreError,
     archive::{ArchiveError, Assembler, ReadLimits, TarReader},
@@ -29,6 +32,16 @@ use crate::{
 /// Bytes that go from thread to thread at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// What layers come for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To be here: most are only looked at, copied from, or sent on.
+    #[default]
+    Keep,
+    /// A program will run over them: their trees are made from the bytes as they come.
+    Run,
+}
+
 /// What a layer's bytes were promised to be; what is `None` is not checked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Expected {
@@ -38,14 +51,6 @@ pub struct Expected {
     pub diff_id: Option<DiffId>,
 }
 
-/// What a stream turned out to be.
-struct Taken {
-    blob: (Digest, u64),
-    codec: Codec,
-    diff_id: DiffId,
-    entries: Vec<Entry>,
-}
-
 /// A layer that was read to its end and is what it was promised to be; nothing of it is stored.
 #[derive(Debug)]
 pub(crate) struct Verified {
@@ -53,6 +58,8 @@ pub(crate) struct Verified {
     codec: Codec,
     diff_id: DiffId,
     toc: Toc,
+    /// Its tree, where one was made; in the staging directory.
+    tree: Option<PathBuf>,
 }
 
 impl Layers {
@@ -66,7 +73,17 @@ impl Layers {
         reader: &mut (dyn Read + Send),
         expected: Expected,
     ) -> Result<Arc<Layer>, StoreError> {
-        let (path, verified) = self.verify_copy(reader, expected)?;
+        self.import_tar_for(reader, expected, Purpose::Keep)
+    }
+
+    /// As [`import_tar`](Self::import_tar), with what the layer comes for.
+    pub fn import_tar_for(
+        &self,
+        reader: &mut (dyn Read + Send),
+        expected: Expected,
+        purpose: Purpose,
+    ) -> Result<Arc<Layer>, StoreError> {
+        let (path, verified) = self.verify_copy(reader, expected, purpose)?;
         self.blobs.adopt(&path, &verified.blob.0)?;
         self.keep(verified)
     }
@@ -92,9 +109,14 @@ impl Layers {
         &self,
         reader: &mut (dyn Read + Send),
         expected: Expected,
+        purpose: Purpose,
     ) -> Result<(PathBuf, Verified), StoreError> {
         let (path, file) = self.staging.new_file()?;
-        match verify(reader, expected, Some((path.clone(), file))) {
+        let early = match purpose {
+            Purpose::Keep => None,
+            Purpose::Run => Some(EarlyTree::begin(self)?),
+        };
+        match verify_into(reader, expected, Some((path.clone(), file)), early) {
             Ok(verified) => Ok((path, verified)),
             Err(error) => {
                 // Nobody is told: the staging directory is swept as a whole.
@@ -106,12 +128,15 @@ impl Layers {
 
     /// The layer that was read; its blob is in the store by now.
     pub(crate) fn keep(&self, verified: Verified) -> Result<Arc<Layer>, StoreError> {
-        let Verified { blob: (digest, size), codec, diff_id, toc } = verified;
+        let Verified { blob: (digest, size), codec, diff_id, toc, tree } = verified;
         if let Some(layer) = self.reuse(self.by_diff_id(&diff_id)?)? {
             return Ok(layer);
         }
         let blob = BlobForm { digest, size, codec };
         let staged = self.staging.new_dir()?;
+        if let Some(tree) = tree {
+            stage_tree(&tree, &staged)?;
+        }
         let id = LayerId::foreign(&diff_id);
         let layer = self.publish(&staged, id, Origin::Blob, Some(blob), toc)?;
         self.record_diff_id(&layer, None, &diff_id)?;
@@ -125,19 +150,36 @@ pub(crate) fn verify(
     expected: Expected,
     file: Option<(PathBuf, File)>,
 ) -> Result<Verified, StoreError> {
-    let taken = take(reader, expected.blob, file)?;
-    check(&taken, &expected)?;
-    let Taken { blob, codec, diff_id, entries } = taken;
-    Ok(Verified { blob, codec, diff_id, toc: Toc::from_entries(entries)? })
+    verify_into(reader, expected, file, None)
 }
 
-fn check(taken: &Taken, expected: &Expected) -> Result<(), StoreError> {
-    check_blob(expected.blob, taken.blob)?;
-    match expected.diff_id {
-        Some(expected) if expected != taken.diff_id => {
-            Err(StoreError::DiffIdMismatch { expected, actual: taken.diff_id })
+fn verify_into(
+    reader: &mut (dyn Read + Send),
+    expected: Expected,
+    file: Option<(PathBuf, File)>,
+    mut early: Option<EarlyTree<'_>>,
+) -> Result<Verified, StoreError> {
+    // One byte more than promised is enough to see that the promise was false.
+    let limit = expected.blob.map_or(u64::MAX, |(_, size)| size.saturating_add(1));
+    // What was promised is hashed to its end even where it cannot be decoded: bytes that are not the
+    // promised ones are that, and not a broken archive.
+    let to_the_end = expected.blob.is_some();
+    let examined = examine_into(&mut reader.take(limit), to_the_end, file, early.as_mut())?;
+    check_blob(expected.blob, examined.blob)?;
+    let verified = examined.layer?.checked(expected.diff_id)?;
+    let tree = early.and_then(|early| early.finish(&verified.toc));
+    Ok(Verified { tree, ..verified })
+}
+
+impl Verified {
+    /// The layer, if it is the one that was promised.
+    pub(crate) fn checked(self, expected: Option<DiffId>) -> Result<Verified, StoreError> {
+        match expected {
+            Some(expected) if expected != self.diff_id => {
+                Err(StoreError::DiffIdMismatch { expected, actual: self.diff_id })
+            }
+            _ => Ok(self),
         }
-        _ => Ok(()),
     }
 }
 
@@ -151,26 +193,43 @@ fn check_blob(expected: Option<(Digest, u64)>, blob: (Digest, u64)) -> Result<()
     }
 }
 
-fn take(
+/// What a stream turned out to be.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// Its bytes.
+    pub(crate) blob: (Digest, u64),
+    /// The layer that they are, or why they are none.
+    pub(crate) layer: Result<Verified, StoreError>,
+}
+
+/// Reads a stream that may be a layer, into `file` on the way if there is one.
+///
+/// To the end, if `to_the_end` says so; else what is no layer is not read any further.
+pub(crate) fn examine(
     reader: &mut (dyn Read + Send),
-    expected: Option<(Digest, u64)>,
+    to_the_end: bool,
     file: Option<(PathBuf, File)>,
-) -> Result<Taken, StoreError> {
-    // One byte more than promised is enough to see that the promise was false.
-    let limit = expected.map_or(u64::MAX, |(_, size)| size.saturating_add(1));
+) -> Result<Examined, StoreError> {
+    examine_into(reader, to_the_end, file, None)
+}
+
+fn examine_into(
+    reader: &mut (dyn Read + Send),
+    to_the_end: bool,
+    file: Option<(PathBuf, File)>,
+    early: Option<&mut EarlyTree<'_>>,
+) -> Result<Examined, StoreError> {
     std::thread::scope(|scope| {
         let (to_blob, blob_chunks) = channel();
         let (to_decoder, raw_chunks) = channel();
         let (to_hash, plain_chunks) = channel();
         let (to_tar, tar_chunks) = channel();
         let read = scope.spawn(move || {
-            // What was promised is hashed to its end even where it cannot be decoded: bytes that
-            // are not the promised ones are that, and not a broken archive.
             let mut chunks = ChunkWriter::new(CHUNK_BYTES, vec![to_blob, to_decoder]);
-            if expected.is_some() {
+            if to_the_end {
                 chunks = chunks.consumers_may_leave();
             }
-            chunks.copy_from(&mut reader.take(limit))?;
+            chunks.copy_from(reader)?;
             chunks.finish()
         });
         let blob = scope.spawn(move || keep_blob(blob_chunks, file));
@@ -187,19 +246,25 @@ fn take(
             Ok::<Codec, io::Error>(codec)
         });
         let hash = scope.spawn(move || hash_chunks(plain_chunks));
-        let entries = read_entries(ChunkReader::new(tar_chunks));
+        let tar = ChunkReader::new(tar_chunks);
+        let entries = match early {
+            Some(early) => early.read(tar),
+            None => read_entries(tar, &mut hash_data),
+        };
         let (read, decoded, hashed) = (join(read), join(decode), join(hash));
         let blob = join(blob)?;
         real_error(read)
             .map_err(|source| StoreError::Stream { action: "read the layer", source })?;
-        check_blob(expected, blob)?;
-        let codec = real_error(decoded)
-            .map_err(|source| StoreError::Stream { action: "decompress the layer", source })?;
-        let entries = entries?;
-        // Both are there, as nobody stopped early.
-        let codec = codec.unwrap_or(Codec::None);
-        let diff_id = if codec == Codec::None { blob.0 } else { hashed };
-        Ok(Taken { blob, codec, diff_id: DiffId::from_digest(diff_id), entries })
+        let layer = real_error(decoded)
+            .map_err(|source| StoreError::Stream { action: "decompress the layer", source })
+            .and_then(|codec| Ok((codec, Toc::from_entries(entries?)?)))
+            .map(|(codec, toc)| {
+                // It is there, as nobody stopped early.
+                let codec = codec.unwrap_or(Codec::None);
+                let diff_id = if codec == Codec::None { blob.0 } else { hashed };
+                Verified { blob, codec, diff_id: DiffId::from_digest(diff_id), toc, tree: None }
+            });
+        Ok(Examined { blob, layer })
     })
 }
 
@@ -227,24 +292,19 @@ fn keep_blob(
     Ok((hasher.finish(), size))
 }
 
-/// The entries of a layer's tar, contents hashed; reads to the very end of the stream.
-fn read_entries(plain: impl Read) -> Result<Vec<Entry>, StoreError> {
+/// The entries of a layer's tar; reads to the very end of the stream.
+pub(super) fn read_entries<R: Read>(
+    plain: R,
+    take: &mut TakeFile<'_, R>,
+) -> Result<Vec<Entry>, StoreError> {
     let mut tar = TarReader::new(plain, ReadLimits::default());
     let mut entries = Assembler::default();
-    let mut buffer = vec![0; CHUNK_BYTES];
     while let Some(member) = tar.next_member()? {
         let mut entry = member.entry()?;
         // Layers at rest have whole seconds.
         entry.mtime_nanos = 0;
-        if entry.kind == Kind::File && entry.size > 0 {
-            let mut hasher = blake3::Hasher::new();
-            loop {
-                match tar.read_data(&mut buffer)? {
-                    0 => break,
-                    count => hasher.update(&buffer[..count]),
-                };
-            }
-            entry.content = Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()));
+        if entry.kind == Kind::File {
+            take(&mut tar, &mut entry)?;
         }
         entries.add(entry)?;
     }
@@ -252,4 +312,23 @@ fn read_entries(plain: impl Read) -> Result<Vec<Entry>, StoreError> {
     let mut rest = tar.into_inner().take(LAYER_BYTES_MAX);
     io::copy(&mut rest, &mut io::sink()).map_err(|source| ArchiveError::Read { at: 0, source })?;
     Ok(entries.finish())
+}
+
+/// What takes the data of each file, and says in its entry what it is.
+pub(super) type TakeFile<'t, R> =
+    dyn FnMut(&mut TarReader<R>, &mut Entry) -> Result<(), StoreError> + 't;
+
+/// Says in the entry of a file what its data is.
+pub(super) fn hash_data<R: BufRead>(
+    tar: &mut TarReader<R>,
+    entry: &mut Entry,
+) -> Result<(), StoreError> {
+    if entry.size > 0 {
+        let mut hasher = blake3::Hasher::new();
+        tar.each_piece(|piece| {
+            hasher.update(piece);
+        })?;
+        entry.content = Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()));
+    }
+    Ok(())
 }

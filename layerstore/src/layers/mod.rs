@@ -16,7 +16,9 @@
 mod blob;
 mod compressed;
 mod create;
+mod early;
 mod import;
+mod makers;
 mod meta;
 mod own;
 mod sound;
@@ -38,8 +40,8 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 pub use create::UpperOptions;
-pub use import::Expected;
-pub(crate) use import::{Verified, verify};
+pub(crate) use import::{Examined, Verified, examine, verify};
+pub use import::{Expected, Purpose};
 pub(crate) use meta::Meta;
 pub use meta::{BlobForm, LAYER_VERSION, Origin};
 

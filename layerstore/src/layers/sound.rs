@@ -4,7 +4,13 @@
 //! (design, principle 6). What is not marked and was not made in this boot is read in full before it
 //! is used, once: if it is what it says it is marked, else it is moved away and made again.
 
-use std::{fs, io, io::Read, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Layer, Layers, Origin, boot_id};
 use crate::{
@@ -104,6 +110,13 @@ impl Layers {
     }
 }
 
+/// Puts a tree that was derived just now into the directory of a layer that is not published yet.
+pub(super) fn stage_tree(tree: &Path, staged: &Path) -> Result<(), StoreError> {
+    let mark = staged.join(mark_name());
+    fs::write(&mark, b"").map_err(StoreError::io("write", &mark))?;
+    fs::rename(tree, staged.join("tree")).map_err(StoreError::io("take over", tree))
+}
+
 /// Is there a tree that was derived in this boot?
 pub(super) fn has_fresh_tree(layer: &Layer) -> bool {
     layer.has_tree() && (layer.origin() == Origin::Tree || tree_mark(layer).exists())
@@ -129,7 +142,11 @@ pub(super) fn forget_tree_marks(layer: &Layer) -> Result<(), StoreError> {
 }
 
 fn tree_mark(layer: &Layer) -> PathBuf {
-    layer.directory().join(format!("{TREE_MARK}{}", boot_id()))
+    layer.directory().join(mark_name())
+}
+
+fn mark_name() -> String {
+    format!("{TREE_MARK}{}", boot_id())
 }
 
 fn tree_marks(layer: &Layer) -> Result<Vec<PathBuf>, StoreError> {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     StoreError,
     atomic::publish,
-    toc::Toc,
+    toc::{Entry, Toc},
     tree::{
         TreeMaker,
         twin::{self, Donor},
@@ -40,15 +40,19 @@ impl Layers {
         }
         let toc = layer.toc()?;
         let staged = self.staging.new_dir()?;
-        let tree = TreeMaker::begin(&staged, toc, self.overlay, self.donor(layer, toc))?;
+        let tree = TreeMaker::begin(&staged, self.overlay)?;
+        if let Some(donor) = self.donor(layer, toc) {
+            tree.share_with(donor);
+        }
+        tree.make_directories(toc)?;
         match layer.origin() {
-            Origin::Packs => tree.files_from(&self.contents)?,
+            Origin::Packs => tree.files_from(toc, &self.contents)?,
             Origin::Blob => self.unpack(layer, toc, &tree)?,
             Origin::Tree => {
                 return Err(StoreError::LayerMissing { layer: layer.short().clone() });
             }
         }
-        tree.finish()?;
+        tree.finish(toc)?;
         self.mark_tree(layer)?;
         publish(&staged, &path)?;
         Ok(path)
@@ -67,7 +71,18 @@ impl Layers {
                 toc.len() <= size * TOC_SIZE_RATIO && size <= toc.len() * TOC_SIZE_RATIO
             })
         };
-        let others = self.list().ok()?.into_iter().filter(|short| short != layer.short());
+        let others = self.donors(&|other| other.short() != layer.short() && is_like(other))?;
+        best_donor(others, &|table| twin::common_files(toc, table))
+    }
+
+    /// As [`donor`](Self::donor), for a layer of which no more is known than these files.
+    pub(super) fn early_donor(&self, files: &[&Entry]) -> Option<Donor> {
+        best_donor(self.donors(&|_| true)?, &|table| twin::common_of(files, table))
+    }
+
+    /// Layers whose derived trees can be trusted, newest first.
+    fn donors(&self, is_like: &dyn Fn(&Layer) -> bool) -> Option<Vec<Arc<Layer>>> {
+        let others = self.list().ok()?.into_iter();
         let mut others: Vec<Arc<Layer>> = others
             .filter(|short| self.directory.join(short.as_str()).join("tree").is_dir())
             .filter_map(|short| self.get(&short).ok()?)
@@ -75,20 +90,25 @@ impl Layers {
             .filter(|other| has_trusted_tree(other))
             .collect();
         others.sort_by_key(|other| Reverse(other.created()));
-        let mut best: Option<(usize, Arc<Layer>)> = None;
-        for other in others.into_iter().take(DONORS_TRIED) {
-            let Ok(table) = other.toc() else { continue };
-            let common = twin::common_files(toc, table);
-            if common > best.as_ref().map_or(0, |(most, _)| *most) {
-                best = Some((common, other));
-            }
-            if common >= COMMON_ENOUGH {
-                break;
-            }
-        }
-        let (_, other) = best?;
-        Donor::open(&other.tree_path(), other.toc_arc().ok()?).ok()
+        Some(others)
     }
+}
+
+/// The one that has most files in 256 in common, as `common` counts them.
+fn best_donor(others: Vec<Arc<Layer>>, common: &dyn Fn(&Toc) -> usize) -> Option<Donor> {
+    let mut best: Option<(usize, Arc<Layer>)> = None;
+    for other in others.into_iter().take(DONORS_TRIED) {
+        let Ok(table) = other.toc() else { continue };
+        let common = common(table);
+        if common > best.as_ref().map_or(0, |(most, _)| *most) {
+            best = Some((common, other));
+        }
+        if common >= COMMON_ENOUGH {
+            break;
+        }
+    }
+    let (_, other) = best?;
+    Donor::open(&other.tree_path(), other.toc_arc().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -98,7 +118,7 @@ mod tests {
     use super::*;
     use crate::{
         layers::tests::{Fixture, dir, fixture, is_root, link, path},
-        toc::{Entry, Kind},
+        toc::Kind,
     };
 
     /// Enough files to be shared, one of them with this content.

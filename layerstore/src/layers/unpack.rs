@@ -4,19 +4,13 @@
 //! blob ─▶ decoder ─▶ chunks ─▶ tar ─┬─▶ batches of small files ─▶ makers, one for each processor
 //!         (a thread)   (this thread)└─▶ large files, written as they come
 //! ```
-//! Creating a file costs the kernel more than decompressing it costs us: so the makers are several.
 
-use std::{
-    collections::HashMap,
-    io::Read,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+use std::{collections::HashMap, io::BufRead, sync::Arc};
+
+use super::{
+    Layer, Layers,
+    makers::{Makers, SMALL_BYTES, small_data, with_makers},
 };
-
-use super::{Layer, Layers};
 use crate::{
     StoreError,
     archive::{ReadLimits, TarReader},
@@ -28,15 +22,6 @@ use crate::{
 
 /// Bytes that go from the decoder to the unpacker at once.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Larger files are written while they are read.
-const SMALL_BYTES: u64 = 128 << 10;
-/// A batch is complete with this many bytes, or files: worth waking somebody, and small in memory.
-const BATCH_BYTES: usize = 256 << 10;
-const BATCH_FILES: usize = 64;
-
-/// Small files with their contents.
-type Batch<'t> = Vec<(&'t Entry, Vec<u8>)>;
-
 /// Files that are still to come, by where they are in the tar.
 type Wanted<'t> = HashMap<u64, &'t Entry>;
 
@@ -46,7 +31,7 @@ impl Layers {
         &self,
         layer: &Arc<Layer>,
         toc: &Toc,
-        tree: &TreeMaker<'_>,
+        tree: &TreeMaker,
     ) -> Result<(), StoreError> {
         let wanted = self.without_blob(layer, toc, tree)?;
         if wanted.is_empty() {
@@ -91,7 +76,7 @@ impl Layers {
         &self,
         layer: &Arc<Layer>,
         toc: &'t Toc,
-        tree: &TreeMaker<'_>,
+        tree: &TreeMaker,
     ) -> Result<Wanted<'t>, StoreError> {
         let mut wanted = HashMap::with_capacity(toc.len());
         let mut parent = ParentCache::default();
@@ -115,77 +100,39 @@ impl Layers {
 
 /// Makes the wanted files of the tar; those that it does not have are returned.
 fn unpack_tar<'t>(
-    mut tar: TarReader<impl Read>,
+    mut tar: TarReader<impl BufRead>,
     mut wanted: Wanted<'t>,
-    tree: &TreeMaker<'_>,
+    tree: &TreeMaker,
 ) -> Result<Wanted<'t>, StoreError> {
-    let makers = std::thread::available_parallelism().map_or(1, usize::from);
-    let (to_makers, batches) = sync_channel::<Batch<'_>>(makers);
-    let batches = Mutex::new(batches);
-    let failed = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let made: Vec<_> =
-            (0..makers).map(|_| scope.spawn(|| make_batches(tree, &batches, &failed))).collect();
-        let read = read_tar(&mut tar, &mut wanted, tree, (&to_makers, &failed));
-        // The makers end when nothing can come any more.
-        drop(to_makers);
-        made.into_iter().try_for_each(join)?;
-        read
-    })?;
+    with_makers(tree, |makers| read_tar(&mut tar, &mut wanted, tree, makers))?;
     Ok(wanted)
 }
 
 fn read_tar<'t>(
-    tar: &mut TarReader<impl Read>,
+    tar: &mut TarReader<impl BufRead>,
     wanted: &mut Wanted<'t>,
-    tree: &TreeMaker<'_>,
-    (to_makers, failed): (&SyncSender<Batch<'t>>, &AtomicBool),
+    tree: &TreeMaker,
+    makers: &mut Makers<'_, &'t Entry>,
 ) -> Result<(), StoreError> {
     let mut parent = ParentCache::default();
-    let (mut batch, mut bytes) = (Batch::new(), 0);
     while !wanted.is_empty() {
         let Some(member) = tar.next_member()? else { break };
-        let Some(entry) = member.data_at.and_then(|at| wanted.remove(&at)) else { continue };
+        let Some(at) = member.data_at else { continue };
+        // One of another size is not it, and stays wanted.
+        let Some(entry) = wanted.get(&at).copied().filter(|entry| entry.size == member.size) else {
+            continue;
+        };
+        wanted.remove(&at);
         if entry.size > SMALL_BYTES {
             tree.file(&mut parent, entry, tar)?;
             continue;
         }
-        let mut content = Vec::with_capacity(entry.size as usize);
-        tar.take(entry.size)
-            .read_to_end(&mut content)
-            .map_err(|source| StoreError::Stream { action: "read the layer", source })?;
-        bytes += content.len();
-        batch.push((entry, content));
-        if bytes >= BATCH_BYTES || batch.len() >= BATCH_FILES {
-            bytes = 0;
-            if failed.load(Ordering::Relaxed) {
-                return Ok(());
+        if makers.add(entry, small_data(tar, entry)?) {
+            if makers.have_failed() {
+                break;
             }
-            to_makers.send(std::mem::take(&mut batch)).expect("because makers stay to the end");
+            makers.send();
         }
     }
-    to_makers.send(batch).expect("because makers stay to the end");
     Ok(())
-}
-
-/// Makes files until there are no more. After an error the rest is taken and dropped, so that nobody
-/// waits for ever.
-fn make_batches(
-    tree: &TreeMaker<'_>,
-    batches: &Mutex<Receiver<Batch<'_>>>,
-    failed: &AtomicBool,
-) -> Result<(), StoreError> {
-    let mut parent = ParentCache::default();
-    let mut result = Ok(());
-    loop {
-        let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(batch) = batch else { return result };
-        if result.is_ok() {
-            let mut files = batch.iter();
-            result = files.try_for_each(|(entry, content)| {
-                tree.file(&mut parent, entry, &mut content.as_slice())
-            });
-            failed.fetch_or(result.is_err(), Ordering::Relaxed);
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    fs::File,
     io::Read,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -10,12 +11,14 @@ use std::{
 
 use super::{
     NamedImages, TransferError,
-    members::{Directory, Members, Spool},
+    file::ArchiveFile,
+    members::{Directory, Members},
     resolve::{self, Family, Planned, PlannedLayer},
+    spool::Spool,
 };
 use crate::{
     Digest,
-    layers::{Layer, Verified},
+    layers::{Layer, Purpose, Verified},
     oci::Platform,
     reference::Reference,
     source::Seen,
@@ -36,6 +39,8 @@ pub struct LoadOptions {
     pub select: Option<Reference>,
     /// Only the image with this tag in an OCI index, or with this digest.
     pub choose: Option<String>,
+    /// What the layers come for; those of an archive that comes as a stream are only kept.
+    pub purpose: Purpose,
 }
 
 /// Takes the images of an archive: OCI or docker, plain or compressed. Nothing is tagged.
@@ -47,6 +52,19 @@ pub fn load(
 ) -> Result<NamedImages, TransferError> {
     let spool = Spool::read(store, reader)?;
     take(store, lease, &spool, options)
+}
+
+/// As [`load`], from an archive that is a file: what is not needed is not read, where it is plain.
+pub fn load_file(
+    store: &Store,
+    lease: &Lease,
+    mut file: &File,
+    options: &LoadOptions,
+) -> Result<NamedImages, TransferError> {
+    match ArchiveFile::open(file)? {
+        Some(archive) => take(store, lease, &archive, options),
+        None => load(store, lease, &mut file, options),
+    }
 }
 
 /// Takes the images of a directory in OCI layout. Nothing is tagged.
@@ -76,7 +94,7 @@ fn take(
     options: &LoadOptions,
 ) -> Result<NamedImages, TransferError> {
     let planned = resolve::plan(members, options)?;
-    let loader = Loader { store, lease, members };
+    let loader = Loader { store, lease, members, purpose: options.purpose };
     let layers = loader.layers(&planned)?;
     let mut images = NamedImages::new();
     let mut families: BTreeMap<usize, Relatives> = BTreeMap::new();
@@ -115,6 +133,7 @@ struct Loader<'a> {
     store: &'a Store,
     lease: &'a Lease,
     members: &'a dyn Members,
+    purpose: Purpose,
 }
 
 impl Loader<'_> {
@@ -176,7 +195,8 @@ impl Loader<'_> {
             let by = "its image".to_owned();
             return Err(TransferError::Missing { name: planned.file.clone(), by });
         }
-        let (path, verified) = self.members.verify(&planned.file, self.store, planned.diff_id)?;
+        let (name, expected) = (&planned.file, planned.diff_id);
+        let (path, verified) = self.members.verify(name, self.store, expected, self.purpose)?;
         Ok(Found::Came(path, verified))
     }
 

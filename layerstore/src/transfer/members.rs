@@ -1,30 +1,24 @@
-//! The files of an image, by name: spooled from a stream, or as they lie in a directory.
-//!
-//! An archive's members come in any order and the file that explains them often comes last, so all
-//! of them are put aside first, hashed on the way; a blob under a digest's name that has another
-//! digest is refused at once. Putting one into the store is then a rename.
+//! The files of an image, by name, wherever they are: in a stream, in an archive that is a file, or in
+//! a directory. Each is verified before anything of it is in the store.
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io::{self, Read, Write},
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use super::{TransferError, unreadable};
+use super::TransferError;
 use crate::{
     DiffId, Digest, StoreError,
-    archive::{ArchiveError, Member, MemberKind, ReadLimits, TarReader},
-    compress,
-    digest::{HashingReader, Sha256},
-    layers::{Expected, Verified, verify},
-    limits::{ARCHIVE_MEMBERS_MAX, LAYER_BYTES_MAX, SYMLINKS_MAX},
+    archive::{ArchiveError, Member, MemberKind},
+    digest::HashingReader,
+    layers::{Expected, Purpose, Verified},
+    limits::SYMLINKS_MAX,
     path::LayerPath,
-    store::{Store, WorkArea},
+    store::Store,
 };
 
-/// Bytes moved at once.
-const COPY_BYTES: usize = 1 << 18;
 /// Where blobs are in an OCI layout.
 pub(super) const BLOBS: &str = "blobs/sha256/";
 
@@ -42,64 +36,39 @@ pub(super) trait Members: Sync {
         name: &str,
         store: &Store,
         diff_id: DiffId,
+        purpose: Purpose,
     ) -> Result<(PathBuf, Verified), TransferError>;
 }
 
-/// The members of an archive that was read from a stream.
+/// What the names in an archive stand for.
 #[derive(Debug)]
-pub(super) struct Spool {
-    area: WorkArea,
-    files: HashMap<String, Spooled>,
+pub(super) struct Names<T> {
+    files: HashMap<String, T>,
     /// Links: docker's old archives have them where two images share a layer.
     aliases: HashMap<String, String>,
 }
 
-#[derive(Debug)]
-struct Spooled {
-    path: PathBuf,
-    digest: Digest,
-    size: u64,
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Names { files: HashMap::new(), aliases: HashMap::new() }
+    }
 }
 
-impl Spool {
-    /// Reads the whole archive, which may be compressed.
-    pub(super) fn read(
-        store: &Store,
-        reader: &mut (dyn Read + Send),
-    ) -> Result<Spool, TransferError> {
-        let (files, aliases) = (HashMap::new(), HashMap::new());
-        let mut spool = Spool { area: store.work_dir()?, files, aliases };
-        let (_, decoder) = compress::decoder(reader).map_err(unreadable)?;
-        let limits = ReadLimits { members: ARCHIVE_MEMBERS_MAX, bytes: LAYER_BYTES_MAX };
-        let mut tar = TarReader::new(decoder, limits);
-        let mut buffer = vec![0; COPY_BYTES];
-        while let Some(member) = tar.next_member().map_err(StoreError::from)? {
-            spool.take(&member, &mut tar, &mut buffer)?;
-        }
-        if spool.files.is_empty() {
-            return Err(TransferError::NotAnImage);
-        }
-        // What follows the archive is read, too, so that whoever writes the pipe can finish.
-        io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(unreadable)?;
-        Ok(spool)
-    }
-
-    fn take<R: Read>(
+impl<T> Names<T> {
+    /// Adds a member; what a file is, `file` says, which is given its name.
+    pub(super) fn add(
         &mut self,
         member: &Member,
-        tar: &mut TarReader<R>,
-        buffer: &mut [u8],
+        file: impl FnOnce(&str) -> Result<T, TransferError>,
     ) -> Result<(), TransferError> {
         let at = member.header_at;
         let bad_name = |source| StoreError::Archive(ArchiveError::Name { at, source });
-        let path = LayerPath::parse(&member.name).map_err(bad_name)?;
-        let name = path.to_string();
+        let name = LayerPath::parse(&member.name).map_err(bad_name)?.to_string();
         match member.kind {
             MemberKind::File => {
-                let spooled = self.spool(tar, buffer)?;
-                check_name(&name, &spooled)?;
+                let file = file(&name)?;
                 self.aliases.remove(&name);
-                self.files.insert(name, spooled);
+                self.files.insert(name, file);
             }
             MemberKind::Hardlink => {
                 self.aliases.insert(name, String::from_utf8_lossy(&member.link).into_owned());
@@ -113,61 +82,19 @@ impl Spool {
         Ok(())
     }
 
-    fn spool<R: Read>(
-        &self,
-        tar: &mut TarReader<R>,
-        buffer: &mut [u8],
-    ) -> Result<Spooled, TransferError> {
-        let (path, mut file) = self.area.new_file()?;
-        let (mut hasher, mut size) = (Sha256::new(), 0);
-        loop {
-            let count = tar.read_data(buffer).map_err(StoreError::from)?;
-            if count == 0 {
-                return Ok(Spooled { path, digest: hasher.finish(), size });
-            }
-            hasher.update(&buffer[..count]);
-            file.write_all(&buffer[..count]).map_err(StoreError::io("write", &path))?;
-            size += count as u64;
-        }
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
-    fn find(&self, name: &str) -> Option<&Spooled> {
+    pub(super) fn find(&self, name: &str) -> Option<&T> {
         let mut name = name;
         for _ in 0..SYMLINKS_MAX {
-            if let Some(spooled) = self.files.get(name) {
-                return Some(spooled);
+            if let Some(file) = self.files.get(name) {
+                return Some(file);
             }
             name = self.aliases.get(name)?;
         }
         None
-    }
-}
-
-impl Members for Spool {
-    fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, TransferError> {
-        let Some(spooled) = self.find(name) else { return Ok(None) };
-        if spooled.size > limit {
-            return Err(TransferError::Limit { what: "bytes in one document", limit });
-        }
-        let bytes = fs::read(&spooled.path).map_err(StoreError::io("read", &spooled.path))?;
-        Ok(Some(bytes))
-    }
-
-    fn size(&self, name: &str) -> Result<Option<u64>, TransferError> {
-        Ok(self.find(name).map(|spooled| spooled.size))
-    }
-
-    fn verify(
-        &self,
-        name: &str,
-        _: &Store,
-        diff_id: DiffId,
-    ) -> Result<(PathBuf, Verified), TransferError> {
-        let missing = || TransferError::Missing { name: name.into(), by: "the archive".into() };
-        let Spooled { path, digest, size } = self.find(name).ok_or_else(missing)?;
-        let mut file = File::open(path).map_err(StoreError::io("open", path))?;
-        let expected = Expected { blob: Some((*digest, *size)), diff_id: Some(diff_id) };
-        Ok((path.clone(), verify(&mut file, expected, None)?))
     }
 }
 
@@ -202,19 +129,8 @@ impl Directory {
 impl Members for Directory {
     fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, TransferError> {
         let Some((path, file)) = self.open(name)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let mut reader = HashingReader::new(file.take(limit + 1));
-        reader.read_to_end(&mut bytes).map_err(|source| TransferError::File {
-            action: "read",
-            path,
-            source,
-        })?;
-        let (digest, size) = reader.finish();
-        if size > limit {
-            return Err(TransferError::Limit { what: "bytes in one document", limit });
-        }
-        check_digest(name, &digest)?;
-        Ok(Some(bytes))
+        let read = |source| TransferError::File { action: "read", path, source };
+        document(name, file, limit, read).map(Some)
     }
 
     fn size(&self, name: &str) -> Result<Option<u64>, TransferError> {
@@ -228,30 +144,57 @@ impl Members for Directory {
         name: &str,
         store: &Store,
         diff_id: DiffId,
+        purpose: Purpose,
     ) -> Result<(PathBuf, Verified), TransferError> {
         let missing = || TransferError::Missing { name: name.into(), by: "the index".into() };
         let (path, mut file) = self.open(name)?.ok_or_else(missing)?;
         let stat = |source| TransferError::File { action: "stat", path, source };
         let size = file.metadata().map_err(stat)?.len();
-        let hex = name.strip_prefix(BLOBS);
-        let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-        let blob = digest.map(|digest| (digest, size));
-        let expected = Expected { blob, diff_id: Some(diff_id) };
-        match store.layers().verify_copy(&mut file, expected) {
-            Err(StoreError::Mismatch { actual, .. }) => {
-                Err(TransferError::Lying { name: name.into(), actual })
-            }
-            other => Ok(other?),
-        }
+        verify_named(name, &mut file, size, store, diff_id, purpose)
     }
 }
 
-fn check_name(name: &str, spooled: &Spooled) -> Result<(), TransferError> {
-    check_digest(name, &spooled.digest)
+/// A small file whole, which must be what its name says.
+pub(super) fn document(
+    name: &str,
+    reader: impl Read,
+    limit: u64,
+    failed: impl FnOnce(io::Error) -> TransferError,
+) -> Result<Vec<u8>, TransferError> {
+    let mut bytes = Vec::new();
+    let mut reader = HashingReader::new(reader.take(limit + 1));
+    reader.read_to_end(&mut bytes).map_err(failed)?;
+    let (digest, size) = reader.finish();
+    if size > limit {
+        return Err(TransferError::Limit { what: "bytes in one document", limit });
+    }
+    check_digest(name, &digest)?;
+    Ok(bytes)
+}
+
+/// Copies a layer aside and reads it on the way; it must be what its name says.
+pub(super) fn verify_named(
+    name: &str,
+    reader: &mut (dyn Read + Send),
+    size: u64,
+    store: &Store,
+    diff_id: DiffId,
+    purpose: Purpose,
+) -> Result<(PathBuf, Verified), TransferError> {
+    let hex = name.strip_prefix(BLOBS);
+    let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+    let blob = digest.map(|digest| (digest, size));
+    let expected = Expected { blob, diff_id: Some(diff_id) };
+    match store.layers().verify_copy(reader, expected, purpose) {
+        Err(StoreError::Mismatch { actual, .. }) => {
+            Err(TransferError::Lying { name: name.into(), actual })
+        }
+        other => Ok(other?),
+    }
 }
 
 /// A file in the blobs directory must have the digest that is its name.
-fn check_digest(name: &str, actual: &Digest) -> Result<(), TransferError> {
+pub(super) fn check_digest(name: &str, actual: &Digest) -> Result<(), TransferError> {
     match name.strip_prefix(BLOBS) {
         Some(hex) if hex != actual.hex() => {
             Err(TransferError::Lying { name: name.into(), actual: *actual })

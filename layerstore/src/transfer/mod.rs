@@ -5,16 +5,18 @@
 //! garbage for the next prune. What goes out has a fixed order and fixed headers: the same images
 //! give the same bytes. Tagging is the caller's, after everything succeeded.
 
+mod file;
 mod import;
 mod load;
 mod members;
 mod resolve;
 mod save;
+mod spool;
 
 use std::{io, path::PathBuf};
 
 pub use import::{ImportOptions, export_rootfs, export_rootfs_at, import_rootfs};
-pub use load::{LoadOptions, load, load_dir, look_dir};
+pub use load::{LoadOptions, load, load_dir, load_file, look_dir};
 pub use save::{SaveOptions, save_docker, save_oci, save_oci_dir, write_file};
 
 use crate::{

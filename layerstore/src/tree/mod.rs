@@ -20,7 +20,7 @@ use std::{
     io::{self, Read, Write},
     os::{fd::OwnedFd, unix::fs::FileExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use rayon::prelude::*;
@@ -47,27 +47,29 @@ const COPY_BYTES: usize = 1 << 17;
 
 /// A tree in the making.
 #[derive(Debug)]
-pub(crate) struct TreeMaker<'a> {
+pub(crate) struct TreeMaker {
     root: PathBuf,
     fd: OwnedFd,
-    toc: &'a Toc,
     overlay: OverlayXattr,
-    donor: Option<twin::Donor>,
+    donor: OnceLock<twin::Donor>,
 }
 
-impl<'a> TreeMaker<'a> {
-    /// Begins the tree of `toc` in the empty directory `root`: all directories are made. Files are
-    /// shared with `donor` where it has the same.
-    pub(crate) fn begin(
-        root: &Path,
-        toc: &'a Toc,
-        overlay: OverlayXattr,
-        donor: Option<twin::Donor>,
-    ) -> Result<TreeMaker<'a>, StoreError> {
+impl TreeMaker {
+    /// Begins a tree in the empty directory `root`.
+    pub(crate) fn begin(root: &Path, overlay: OverlayXattr) -> Result<TreeMaker, StoreError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(StoreError::io("open", root))?;
-        let tree = TreeMaker { root: root.to_owned(), fd, toc, overlay, donor };
+        Ok(TreeMaker { root: root.to_owned(), fd, overlay, donor: OnceLock::new() })
+    }
+
+    /// Files are shared with `donor` from now on where it has the same; the first one stays.
+    pub(crate) fn share_with(&self, donor: twin::Donor) {
+        self.donor.set(donor).unwrap_or_default();
+    }
+
+    /// Makes the directories that the table needs and that are not there yet.
+    pub(crate) fn make_directories(&self, toc: &Toc) -> Result<(), StoreError> {
         let mut made = LayerPath::root();
         for entry in toc {
             let directory = match entry.kind {
@@ -75,15 +77,15 @@ impl<'a> TreeMaker<'a> {
                 _ => &entry.path.parent().unwrap_or_default(),
             };
             if *directory != made {
-                tree.make_directory(directory)?;
+                self.make_directory(directory)?;
                 made = directory.clone();
             }
         }
-        Ok(tree)
+        Ok(())
     }
 
     /// Makes a directory and what is missing above it (S-83: 0755).
-    fn make_directory(&self, path: &LayerPath) -> Result<(), StoreError> {
+    pub(crate) fn make_directory(&self, path: &LayerPath) -> Result<(), StoreError> {
         if path.is_root() {
             return Ok(());
         }
@@ -121,9 +123,20 @@ impl<'a> TreeMaker<'a> {
             .map_err(self.error("open", path))
     }
 
+    /// Opens a directory, which is made where files come before the table does.
+    fn open_or_make(&self, path: &LayerPath) -> Result<OwnedFd, StoreError> {
+        match self.open_directory(path) {
+            Err(error) if error.is_not_found() => {
+                self.make_directory(path)?;
+                self.open_directory(path)
+            }
+            other => other,
+        }
+    }
+
     /// Makes all files, their contents taken from the packs, on all processors.
-    pub(crate) fn files_from(&self, contents: &Contents) -> Result<(), StoreError> {
-        let files: Vec<&Entry> = self.toc.iter().filter(|entry| entry.kind == Kind::File).collect();
+    pub(crate) fn files_from(&self, toc: &Toc, contents: &Contents) -> Result<(), StoreError> {
+        let files: Vec<&Entry> = toc.iter().filter(|entry| entry.kind == Kind::File).collect();
         files.par_chunks(FILES_PER_TASK).try_for_each(|files| {
             let mut parent = ParentCache::default();
             let mut buffer = Vec::new();
@@ -175,9 +188,9 @@ impl<'a> TreeMaker<'a> {
     }
 
     /// Makes everything but directories and files, then gives directories their metadata.
-    pub(crate) fn finish(self) -> Result<(), StoreError> {
+    pub(crate) fn finish(&self, toc: &Toc) -> Result<(), StoreError> {
         let mut parent = ParentCache::default();
-        for entry in self.toc {
+        for entry in toc {
             match entry.kind {
                 Kind::Dir | Kind::File | Kind::Hardlink | Kind::Opaque => {}
                 Kind::Symlink => self.symlink(&mut parent, entry)?,
@@ -185,25 +198,25 @@ impl<'a> TreeMaker<'a> {
                     self.special(&mut parent, entry)?;
                 }
                 Kind::Whiteout => {
-                    let directory = parent.open(&self, entry)?;
+                    let directory = parent.open(self, entry)?;
                     let name = entry.path.file_name().unwrap_or_default();
                     make_whiteout(directory, name)
                         .map_err(self.error("make a whiteout at", &entry.path))?;
                 }
             }
         }
-        for entry in self.toc.iter().filter(|entry| entry.kind == Kind::Hardlink) {
+        for entry in toc.iter().filter(|entry| entry.kind == Kind::Hardlink) {
             self.hard_link(&mut parent, entry)?;
         }
-        self.directories()
+        self.directories(toc)
     }
 
-    fn directories(&self) -> Result<(), StoreError> {
-        for entry in self.implied() {
+    fn directories(&self, toc: &Toc) -> Result<(), StoreError> {
+        for entry in implied(toc) {
             let directory = self.open_directory(&entry.path)?;
             apply_fd(&directory, &entry).map_err(self.error("set the metadata of", &entry.path))?;
         }
-        for entry in self.toc.entries().iter().rev() {
+        for entry in toc.entries().iter().rev() {
             match entry.kind {
                 Kind::Dir => {
                     let directory = self.open_directory(&entry.path)?;
@@ -219,28 +232,6 @@ impl<'a> TreeMaker<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Directories that are needed and not listed, as a view shows them.
-    fn implied(&self) -> Vec<Entry> {
-        let is_listed = |path: &[u8]| {
-            path.is_empty()
-                || self.toc.lookup_bytes(path).is_some_and(|entry| entry.kind == Kind::Dir)
-        };
-        let mut implied = BTreeSet::new();
-        let mut seen: &[u8] = &[];
-        for entry in self.toc {
-            let parent = match entry.kind {
-                Kind::Opaque => entry.path.as_bytes(),
-                _ => entry.path.parent_bytes().unwrap_or_default(),
-            };
-            if parent != seen && !is_listed(parent) {
-                let above = entry.path.ancestors().chain([parent]);
-                implied.extend(above.filter(|path| !is_listed(path)));
-            }
-            seen = parent;
-        }
-        implied.into_iter().map(|path| view::implied(LayerPath::from_clean(path))).collect()
     }
 
     fn symlink(&self, parent: &mut ParentCache, entry: &Entry) -> Result<(), StoreError> {
@@ -282,6 +273,27 @@ impl<'a> TreeMaker<'a> {
     }
 }
 
+/// Directories that are needed and not listed, as a view shows them.
+fn implied(toc: &Toc) -> Vec<Entry> {
+    let is_listed = |path: &[u8]| {
+        path.is_empty() || toc.lookup_bytes(path).is_some_and(|entry| entry.kind == Kind::Dir)
+    };
+    let mut implied = BTreeSet::new();
+    let mut seen: &[u8] = &[];
+    for entry in toc {
+        let parent = match entry.kind {
+            Kind::Opaque => entry.path.as_bytes(),
+            _ => entry.path.parent_bytes().unwrap_or_default(),
+        };
+        if parent != seen && !is_listed(parent) {
+            let above = entry.path.ancestors().chain([parent]);
+            implied.extend(above.filter(|path| !is_listed(path)));
+        }
+        seen = parent;
+    }
+    implied.into_iter().map(|path| view::implied(LayerPath::from_clean(path))).collect()
+}
+
 /// The directories that were opened last: entries come sorted, so they are mostly the right ones.
 #[derive(Debug, Default)]
 pub(crate) struct ParentCache {
@@ -291,14 +303,14 @@ pub(crate) struct ParentCache {
 }
 
 impl ParentCache {
-    fn open(&mut self, tree: &TreeMaker<'_>, entry: &Entry) -> Result<&OwnedFd, StoreError> {
+    fn open(&mut self, tree: &TreeMaker, entry: &Entry) -> Result<&OwnedFd, StoreError> {
         let parent = entry.path.parent_bytes().unwrap_or_default();
         let known = self.own.take().filter(|(path, _)| path.as_bytes() == parent);
         let cached = if let Some(cached) = known {
             cached
         } else {
             let path = LayerPath::from_clean(parent);
-            let directory = tree.open_directory(&path)?;
+            let directory = tree.open_or_make(&path)?;
             (path, directory)
         };
         Ok(&self.own.insert(cached).1)

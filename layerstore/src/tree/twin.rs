@@ -59,13 +59,16 @@ impl Donor {
 /// How many in 256 of the files of `toc` are in `other`, by a sample.
 pub(crate) fn common_files(toc: &Toc, other: &Toc) -> usize {
     let files: Vec<&Entry> = toc.iter().filter(|entry| is_shareable(entry)).collect();
-    let sample = files.iter().step_by(files.len().div_ceil(SAMPLES).max(1));
-    let (mut all, mut common) = (0, 0);
-    for entry in sample {
-        all += 1;
-        common += usize::from(other.lookup(&entry.path).is_some_and(|own| is_same(own, entry)));
-    }
-    common * SAMPLES / all.max(1)
+    let every = files.len().div_ceil(SAMPLES).max(1);
+    let sample: Vec<&Entry> = files.into_iter().step_by(every).collect();
+    common_of(&sample, other)
+}
+
+/// How many in 256 of these files are in `other`.
+pub(crate) fn common_of(files: &[&Entry], other: &Toc) -> usize {
+    let is_common =
+        |entry: &&&Entry| other.lookup(&entry.path).is_some_and(|own| is_same(own, entry));
+    files.iter().filter(is_common).count() * SAMPLES / files.len().max(1)
 }
 
 /// Is there something to share?
@@ -83,14 +86,14 @@ fn is_same(old: &Entry, new: &Entry) -> bool {
         && old.xattrs == new.xattrs
 }
 
-impl TreeMaker<'_> {
+impl TreeMaker {
     /// Makes the file of `entry` out of the same file of another tree; false if there is none.
     pub(crate) fn share(
         &self,
         parents: &mut ParentCache,
         entry: &Entry,
     ) -> Result<bool, StoreError> {
-        let Some(donor) = self.donor.as_ref().filter(|donor| donor.has(entry)) else {
+        let Some(donor) = self.donor.get().filter(|donor| donor.has(entry)) else {
             return Ok(false);
         };
         // Whatever stops it (too many links, a tree that is being removed), a new file is as good.
@@ -105,6 +108,24 @@ impl TreeMaker<'_> {
         let name = entry.path.file_name().unwrap_or_default();
         let to = parents.open(self, entry)?;
         Ok(rustix::fs::linkat(&from, name, to, name, AtFlags::empty()).is_ok())
+    }
+
+    /// Puts the same file of another tree, if there is one, in the place of one that was made.
+    pub(crate) fn share_instead(
+        &self,
+        parents: &mut ParentCache,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        if !self.donor.get().is_some_and(|donor| donor.has(entry)) {
+            return Ok(());
+        }
+        let name = entry.path.file_name().unwrap_or_default();
+        let removed = rustix::fs::unlinkat(parents.open(self, entry)?, name, AtFlags::empty());
+        removed.map_err(self.error("remove", &entry.path))?;
+        if self.share(parents, entry)? {
+            return Ok(());
+        }
+        Err(self.error("share", &entry.path)(Errno::NOENT))
     }
 
     fn reflink(

@@ -14,10 +14,10 @@ use lapstrake_fixtures::{
 use lapstrake_layerstore::{
     DiffId, Digest, Store, StoreError,
     archive::TarWriter,
-    layers::{Expected, Layer},
+    layers::{Expected, Layer, Purpose},
     oci::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type},
     toc::{Entry, Kind},
-    transfer::{ImportOptions, LoadOptions, TransferError, import_rootfs, load},
+    transfer::{ImportOptions, LoadOptions, TransferError, import_rootfs, load, load_file},
     view::View,
 };
 
@@ -31,11 +31,13 @@ use crate::{
 /// A way into the store.
 type Way = fn(&Store, &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, Box<dyn Error>>;
 
-const WAYS: [(&str, Way); 6] = [
+const WAYS: [(&str, Way); 8] = [
     ("plain", plain),
     ("pulled as gzip", pulled_gzip),
+    ("pulled to run", pulled_to_run),
     ("pulled as zstd", pulled_zstd),
     ("OCI archive", oci_archive),
+    ("OCI archive in a file", oci_archive_file),
     ("docker archive", docker_archive),
     ("root file system", root_file_system),
 ];
@@ -45,11 +47,19 @@ fn plain(store: &Store, archives: &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, Box<dyn
 }
 
 fn pulled_gzip(store: &Store, archives: &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, Box<dyn Error>> {
-    each(archives, |tar| pulled(store, tar, &gzip(tar)))
+    each(archives, |tar| pulled(store, tar, gzip(tar)))
 }
 
 fn pulled_zstd(store: &Store, archives: &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, Box<dyn Error>> {
-    each(archives, |tar| pulled(store, tar, &zstd::encode_all(tar, 1).expect("room")))
+    each(archives, |tar| pulled(store, tar, zstd::encode_all(tar, 1).expect("room")))
+}
+
+/// Trees are made while the layers arrive; what they become is looked at as all others are.
+fn pulled_to_run(store: &Store, archives: &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, Box<dyn Error>> {
+    each(archives, |tar| {
+        let (blob, expected) = promised(tar, gzip(tar));
+        store.layers().import_tar_for(&mut &*blob, expected, Purpose::Run)
+    })
 }
 
 fn each(
@@ -60,10 +70,15 @@ fn each(
 }
 
 /// As from a registry: everything that a manifest and a config promise is true.
-fn pulled(store: &Store, tar: &[u8], blob: &[u8]) -> Result<Arc<Layer>, StoreError> {
-    let diff_id = Some(DiffId::from_digest(Digest::of(tar)));
-    let expected = Expected { blob: Some((Digest::of(blob), blob.len() as u64)), diff_id };
+fn pulled(store: &Store, tar: &[u8], blob: Vec<u8>) -> Result<Arc<Layer>, StoreError> {
+    let (blob, expected) = promised(tar, blob);
     store.layers().import_tar(&mut &*blob, expected)
+}
+
+fn promised(tar: &[u8], blob: Vec<u8>) -> (Vec<u8>, Expected) {
+    let diff_id = Some(DiffId::from_digest(Digest::of(tar)));
+    let expected = Expected { blob: Some((Digest::of(&blob), blob.len() as u64)), diff_id };
+    (blob, expected)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -91,6 +106,21 @@ fn together(members: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn oci_archive(store: &Store, archives: &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, Box<dyn Error>> {
+    load_one(store, &oci(archives))
+}
+
+fn oci_archive_file(
+    store: &Store,
+    archives: &[Vec<u8>],
+) -> Result<Vec<Arc<Layer>>, Box<dyn Error>> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(&oci(archives))?;
+    let lease = store.lease()?;
+    let images = load_file(store, &lease, &file, &LoadOptions::default())?;
+    Ok(store.image_layers(&images[0].1)?)
+}
+
+fn oci(archives: &[Vec<u8>]) -> Vec<u8> {
     let mut members = Vec::new();
     let mut blob = |bytes: Vec<u8>, kind: &str| {
         let digest = Digest::of(&bytes);
@@ -104,7 +134,7 @@ fn oci_archive(store: &Store, archives: &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, B
     let manifest = Manifest::image(config, layers).to_json();
     let top = blob(manifest, media_type::OCI_MANIFEST);
     members.push(("index.json".into(), Index::new(vec![top]).to_json()));
-    load_one(store, &together(&members))
+    together(&members)
 }
 
 fn docker_archive(store: &Store, archives: &[Vec<u8>]) -> Result<Vec<Arc<Layer>>, Box<dyn Error>> {

@@ -6,11 +6,12 @@ use lapstrake_fixtures::host::{Need, require};
 use lapstrake_layerstore::{
     Reference, Store,
     compress::{Codec, Compression},
+    layers::Purpose,
     oci::{Manifest, Platform, media_type},
     source::{ImageSource, LayoutSource},
     transfer::{
         ImportOptions, LoadOptions, NamedImages, SaveOptions, TransferError, export_rootfs,
-        import_rootfs, load, load_dir, save_docker, save_oci, save_oci_dir, write_file,
+        import_rootfs, load, load_dir, load_file, save_docker, save_oci, save_oci_dir, write_file,
     },
     view::View,
 };
@@ -79,6 +80,42 @@ fn an_archive_may_be_compressed_as_a_whole() {
     same_images(&a, &b, &["app:1"]);
 }
 
+fn load_as_file(store: &Store, bytes: &[u8]) -> Result<NamedImages, TransferError> {
+    let mut file = tempfile::tempfile().expect("a file");
+    std::io::Write::write_all(&mut file, bytes).expect("written");
+    let lease = store.lease().expect("a lease");
+    load_file(store, &lease, &file, &LoadOptions::default())
+}
+
+#[test]
+fn an_archive_in_a_file_is_read_only_where_it_must_be() {
+    let (a, b, c) = (two_images(), fixture(), fixture());
+    let tags = ["app:1", "localhost:5000/team/app:2"];
+    let bytes = saved(&a, &tags);
+    let mut docker = Vec::new();
+    save_docker(&a.store, &a.named(&tags), &mut docker).expect("saved");
+    for form in [bytes.clone(), docker, zstd::encode_all(&*bytes, 3).expect("compressed")] {
+        let images = load_as_file(&b.store, &form).expect("loaded");
+        for ((_, theirs), tag) in images.iter().zip(tags) {
+            assert_eq!(theirs.config, a.named(&[tag])[0].1.config, "{tag}");
+        }
+    }
+    // One byte of the largest layer is wrong: who has the layer does not look at it.
+    let layers = a.store.image_layers(&a.named(&["app:1"])[0].1).expect("layers");
+    let blob = a.store.layers().compressed(&layers[0], &gzip().compression, None).expect("a blob");
+    let data = a.store.blobs().get(&blob.digest, 1 << 20).expect("a blob");
+    let at = bytes.windows(data.len()).position(|window| window == data).expect("it is there");
+    let mut wrong = bytes.clone();
+    wrong[at + data.len() / 2] ^= 1;
+    load_as_file(&b.store, &wrong).expect("loaded");
+    let error = load_as_file(&c.store, &wrong).expect_err("it is damaged");
+    assert!(matches!(error, TransferError::Lying { .. }), "{error}");
+    assert_eq!(c.store.layers().list().expect("layers"), []);
+    for cut in [bytes.len() / 2, 700, 0] {
+        load_as_file(&c.store, &bytes[..cut]).expect_err("it is cut off");
+    }
+}
+
 #[test]
 fn a_docker_archive_comes_back_the_same() {
     let (a, b) = (two_images(), fixture());
@@ -103,7 +140,9 @@ fn a_layout_directory_is_read_and_added_to() {
     assert_eq!(images.len(), 2);
     let source = LayoutSource::new(&directory);
     let fetch = |wanted: &str| {
-        source.fetch(&name(wanted), &Platform::host(), &b.store, &lease).expect("a source")
+        source
+            .fetch(&name(wanted), &Platform::host(), &b.store, &lease, Purpose::Keep)
+            .expect("a source")
     };
     assert_eq!(fetch("app:1").map(|image| image.config), Some(a.named(&["app:1"])[0].1.config));
     assert_eq!(fetch("nothing"), None);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapstrake_layerstore::digest::Digest;
+use lapstrake_layerstore::layers::Purpose;
 use lapstrake_layerstore::oci::{Descriptor, Index, Platform, media_type};
 use lapstrake_layerstore::source::ImageSource;
 use lapstrake_layerstore::store::ImageRecord;
@@ -84,7 +85,7 @@ fn as_a_source_of_images() {
     let lease = store.store.lease().unwrap();
     let fetch = |client: &dyn ImageSource, name: &str| {
         let name = reference(&server.host(), name);
-        client.fetch(&name, &Platform::host(), &store.store, &lease).unwrap()
+        client.fetch(&name, &Platform::host(), &store.store, &lease, Purpose::Keep).unwrap()
     };
     let (client, events) = (client(), Events::default());
     assert!(fetch(&client, "test/app:1").is_some());
@@ -96,7 +97,7 @@ fn as_a_source_of_images() {
         request.target.contains("/blobs/").then(|| Answer::status(404))
     });
     let name = reference(&server.host(), "test/app:1");
-    let error = client.fetch(&name, &Platform::host(), &empty_store().store, &lease);
+    let error = client.fetch(&name, &Platform::host(), &empty_store().store, &lease, Purpose::Keep);
     assert!(error.is_err());
 }
 

@@ -10,6 +10,7 @@ use lapstrake_builder::event::Silent;
 use lapstrake_builder::exec::BuildDeps;
 use lapstrake_builder::options::{ContextSource, NetworkMode};
 use lapstrake_builder::remote::NoRemotes;
+use lapstrake_layerstore::layers::Purpose;
 use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, SourceError};
@@ -99,6 +100,7 @@ impl ImageSource for Imported {
         _: &Platform,
         _: &Store,
         _: &Lease,
+        _: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
         Ok(Some(self.image.clone()))
     }
