@@ -30,6 +30,13 @@ pub(crate) struct NamedImage {
     pub(crate) record: ImageRecord,
 }
 
+impl Drop for Session {
+    /// A command is done with the store when it ends; digests of a build that failed need not be waited for.
+    fn drop(&mut self) {
+        self.store.close();
+    }
+}
+
 impl Session {
     /// Enters the user namespace if one is needed, and opens the store, which is made if it is
     /// missing.

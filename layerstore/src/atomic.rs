@@ -34,6 +34,8 @@ pub struct Staging {
 pub(crate) const LEFT_PREFIX: &str = "old-";
 /// How often a directory is tried again that a sweeper took between its making and its locking.
 const CREATE_ATTEMPTS: u32 = 100;
+/// How often a directory is removed again in which a file appeared meanwhile.
+const CLOSE_ATTEMPTS: u32 = 10;
 
 impl Staging {
     /// A new directory in `work`, which is made if missing.
@@ -97,6 +99,16 @@ impl Staging {
 }
 
 impl Staging {
+    /// Removes everything that is being written, and the directory, so that nothing more can be.
+    pub(crate) fn close(&self) {
+        // Somebody may make a file between the last look and the removal of the directory.
+        for _ in 0..CLOSE_ATTEMPTS {
+            if remove_tree(&self.path).is_ok() || !self.path.exists() {
+                break;
+            }
+        }
+    }
+
     /// Ends the ownership and removes nothing: what is in it is for the next [`sweep`].
     pub fn leave(mut self) {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -41,6 +41,8 @@ pub struct Facts {
     pub terminal_group: bool,
     /// Whether `/sys/fs/cgroup` is the unified hierarchy.
     pub unified_cgroup: bool,
+    /// Whether a pid namespace has a limit of its own (Linux 6.14); before, there was one for the machine.
+    pub own_pid_limit: bool,
 }
 
 impl Facts {
@@ -53,6 +55,7 @@ impl Facts {
             overlay_append: kernel_version() >= (6, 5),
             terminal_group: maps.groups.contains(5),
             unified_cgroup: is_cgroup2("/sys/fs/cgroup"),
+            own_pid_limit: kernel_version() >= (6, 14),
         }
     }
 }

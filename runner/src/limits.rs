@@ -7,6 +7,10 @@ pub const SHM_SIZE_DEFAULT_BYTES: u64 = 64 << 20;
 /// writes regular files there.
 pub(crate) const DEV_SIZE_BYTES: u64 = 64 << 20;
 
+/// Processes and threads of a step, on kernels that count them for each pid namespace. A build on a large
+/// machine has some thousands; a program that forks without end stops here, before the machine does.
+pub(crate) const STEP_PROCESSES_MAX: u32 = 16_384;
+
 /// Largest set-up message a child accepts: 500 layers of long paths, an environment of 2 MiB (more
 /// cannot be executed) and a few secrets (each bounded by the caller) fit many times over.
 pub(crate) const MESSAGE_MAX_BYTES: u64 = 64 << 20;

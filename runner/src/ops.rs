@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::host::Facts;
-use crate::limits::DEV_SIZE_BYTES;
+use crate::limits::{DEV_SIZE_BYTES, STEP_PROCESSES_MAX};
 use crate::spec::{Mount, MountKind, Network, Root, Security, Spec};
 
 /// One operation.
@@ -93,6 +93,8 @@ pub(crate) enum SetupOp {
         /// Its name there.
         name: Bytes,
     },
+    /// Let there be no more processes than this.
+    ProcessLimit(u32),
     /// Hide a path if it exists.
     Mask(Bytes),
     /// Make a path read-only if it exists.
@@ -331,6 +333,9 @@ impl Planner {
     fn default_mounts(&mut self, spec: &Spec) {
         let insecure = spec.security == Security::Insecure;
         self.filesystem(Filesystem { optional: false, ..plain("proc", "/proc") });
+        if self.facts.own_pid_limit {
+            self.mounts.push(SetupOp::ProcessLimit(STEP_PROCESSES_MAX));
+        }
         self.devices(spec.shm_size);
         self.sys(spec.network, insecure);
         if insecure {

@@ -162,6 +162,12 @@ impl Store {
         self.owner_map.as_ref().is_some_and(|map| within(&map.uids, uid) && within(&map.gids, gid))
     }
 
+    /// For a process that ends: what threads that nobody waits for are still writing is removed, and they
+    /// have no place for more. The store cannot be written to any more.
+    pub fn close(&self) {
+        self.staging().close();
+    }
+
     fn work(&self) -> PathBuf {
         self.root.join("work")
     }

@@ -93,6 +93,7 @@ impl Setup {
             | SetupOp::DeviceBind { .. }
             | SetupOp::DeviceLink { .. }
             | SetupOp::DeviceDirectory { .. } => self.device(op),
+            SetupOp::ProcessLimit(most) => self.limit_processes(*most),
             SetupOp::Mask(path) => self.mask(path),
             SetupOp::ReadOnly(path) => self.read_only(path),
             SetupOp::WorkingDirectory { path, uid, gid } => {
@@ -277,6 +278,19 @@ impl Setup {
         let tree = clone_mount(node.as_fd())?;
         set_attr(tree.as_fd(), &MountAttr::clearing(MOUNT_ATTR_NODEV), Reach::Mount)?;
         Ok(tree)
+    }
+
+    /// The `/proc` that was just mounted is that of the step's own pid namespace.
+    fn limit_processes(&self, most: u32) -> Result<(), SetupError> {
+        let Some(kernel) = self.find_existing(&Bytes::from("/proc/sys/kernel"))? else {
+            return Ok(());
+        };
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        if let Ok(file) = openat(&kernel, c"pid_max", flags, Mode::empty()) {
+            // A machine that refuses has its own limits.
+            let _refused = File::from(file).write_all(most.to_string().as_bytes());
+        }
+        Ok(())
     }
 
     fn mask(&mut self, path: &Bytes) -> Result<(), SetupError> {

@@ -11,6 +11,7 @@ const ROOT_HOST: Facts = Facts {
     overlay_append: true,
     terminal_group: true,
     unified_cgroup: true,
+    own_pid_limit: true,
 };
 
 const USER_HOST: Facts = Facts {
@@ -19,6 +20,7 @@ const USER_HOST: Facts = Facts {
     overlay_append: true,
     terminal_group: false,
     unified_cgroup: true,
+    own_pid_limit: true,
 };
 
 fn spec(lowers: &[&str]) -> Spec {
@@ -46,6 +48,7 @@ fn short(ops: &[SetupOp]) -> Vec<String> {
         SetupOp::DeviceBind { name, .. } => format!("device {}", text(name)),
         SetupOp::DeviceLink { name, .. } => format!("link {}", text(name)),
         SetupOp::DeviceDirectory { name } => format!("directory {}", text(name)),
+        SetupOp::ProcessLimit(most) => format!("processes {most}"),
         SetupOp::Mask(path) => format!("mask {}", text(path)),
         SetupOp::ReadOnly(path) => format!("readonly {}", text(path)),
         SetupOp::WorkingDirectory { path, .. } => format!("cwd {}", text(path)),
@@ -71,7 +74,7 @@ fn tree_word(tree: &Tree) -> String {
 #[test]
 fn a_plain_step_as_root() {
     let words = short(&plan(&spec(&["/a", "/b"]), ROOT_HOST));
-    let expected = "private|hostname buildkitsandbox|root overlay 2 writes|stage /u|proc /proc|\
+    let expected = "private|hostname buildkitsandbox|root overlay 2 writes|stage /u|proc /proc|processes 16384|\
         tmpfs /dev|node null|node zero|node full|node random|node urandom|node tty|link fd|\
         link stdin|link stdout|link stderr|link core|link ptmx|directory pts|directory shm|\
         directory mqueue|devpts /dev/pts|tmpfs /dev/shm|mqueue /dev/mqueue|sysfs /sys|\

@@ -1,12 +1,13 @@
 //! What the program cannot see or change.
 
-use lapstrake_runner::{Check, Exit, Mount, MountKind, Network, Root, Rung, probe};
+use lapstrake_runner::{Check, Exit, Facts, Mount, MountKind, Network, Root, Rung, probe};
 
 use crate::Case;
 use crate::world::{World, bind};
 
 pub(crate) const CASES: &[Case] = &[
     ("processes_of_the_host_are_invisible", processes_of_the_host_are_invisible),
+    ("processes_are_counted_by_themselves", processes_are_counted_by_themselves),
     ("network_none_has_loopback_only", network_none_has_loopback_only),
     ("network_host_is_the_hosts", network_host_is_the_hosts),
     ("masked_and_read_only_paths", masked_and_read_only_paths),
@@ -24,6 +25,16 @@ fn processes_of_the_host_are_invisible(world: &World) {
     let out =
         world.out(&world.script("ls /proc | grep -E '^[0-9]+$' | sort -n | head -2; ps | wc -l"));
     assert!(out.starts_with("1\n2\n"), "{out}");
+}
+
+/// On kernels that can: a step has fewer processes than the machine, whose own limit stays.
+fn processes_are_counted_by_themselves(world: &World) {
+    let read = || std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    let before = read();
+    let inside = world.out(&world.script("cat /proc/sys/kernel/pid_max"));
+    assert_eq!(read(), before);
+    let expected = if Facts::current().own_pid_limit { "16384\n" } else { &before };
+    assert_eq!(inside, expected);
 }
 
 fn network_none_has_loopback_only(world: &World) {

@@ -8,10 +8,12 @@ use lapstrake_fixtures::{Need, require};
 
 use super::scene::text;
 use crate::registry::Serving;
-use crate::support::Lap;
+use crate::support::{Lap, RUN};
 
 /// Kilobytes of the small file system: for an empty store and half of the big image.
 const SMALL_KB: usize = 3000;
+/// Kilobytes for an image that can run programs, and some of what a step writes.
+const STEP_KB: usize = 24_000;
 /// Bytes of the image that does not fit.
 const BIG_BYTES: usize = 3 << 20;
 
@@ -19,9 +21,9 @@ const BIG_BYTES: usize = 3 << 20;
 struct Small(PathBuf);
 
 impl Small {
-    fn mount(at: PathBuf) -> Small {
+    fn mount(at: PathBuf, kilobytes: usize) -> Small {
         fs::create_dir_all(&at).expect("a folder");
-        let size = format!("size={SMALL_KB}k");
+        let size = format!("size={kilobytes}k");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at));
         Small(at)
     }
@@ -63,7 +65,7 @@ fn a_full_disk_is_said_and_loses_only_the_work_in_hand() {
     source.ok(["tag", "big:1", &remote]);
 
     let lap = Lap::new("full");
-    let _small = Small::mount(lap.root());
+    let _small = Small::mount(lap.root(), SMALL_KB);
     lap.build("kept:1", "FROM scratch\nCOPY a /\n", &[("a", "small")]);
     let before = lap.ok(["images", "-q"]);
     let commands: [&[&str]; 4] = [
@@ -83,6 +85,29 @@ fn a_full_disk_is_said_and_loses_only_the_work_in_hand() {
 }
 
 #[test]
+fn a_step_that_fills_the_disk_gives_it_back() {
+    if !require(&[&RUN[..], &[Need::Root, Need::Tool("mount")]].concat()) {
+        return;
+    }
+    let lap = Lap::with_busybox("full-step");
+    let archive = lap.work.join("busybox.tar");
+    lap.ok(["save", "-o", text(&archive), "busybox"]);
+    let small = Lap::new("full-step-small");
+    let _small = Small::mount(small.root(), STEP_KB);
+    small.ok(["load", "-i", text(&archive)]);
+    let text = "FROM busybox\nRUN echo a > /a; cat /dev/zero > /big; cat /big > /more\n";
+    let context = small.context("context", text);
+    let said = small.run(["build", "-t", "full:1", &context]);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("No space left on device"), "{}", said.stderr);
+    small.is_whole();
+    small.refused(["inspect", "full:1"], 3, &["no image"]);
+    let context = small.context("context", "FROM busybox\nRUN echo there is room > /a\n");
+    small.ok(["build", "-t", "ok:1", &context]);
+    small.is_whole();
+}
+
+#[test]
 fn an_archive_that_does_not_fit_is_not_there() {
     if !require(&[Need::Root, Need::Tool("mount"), Need::File("/dev/full")]) {
         return;
@@ -90,7 +115,7 @@ fn an_archive_that_does_not_fit_is_not_there() {
     let lap = Lap::new("full-save");
     lap.work.write("context-big-1/noise", noise(BIG_BYTES));
     lap.build("big:1", "FROM scratch\nCOPY noise /\n", &[]);
-    let small = Small::mount(lap.work.join("small"));
+    let small = Small::mount(lap.work.join("small"), SMALL_KB);
     for form in ["oci", "docker", "oci-dir"] {
         let file = small.0.join(form);
         // The first of them is refused for the archive, not for what the store has to make.

@@ -1,10 +1,11 @@
-//! What no store may be hurt by: `kill -9` at any moment, a full disk, a write that fails.
+//! What no store may be hurt by: ^C and `kill -9` at any moment, a full disk, a write that fails.
 //!
 //! Each test runs whole commands on a store that other commands use, spoils them, and asks: is the
 //! store whole ([`Scene::check`]), does every name say what it said before or what the command
 //! would have made it say, and does the same command work afterwards?
 
 mod full;
+mod interrupt;
 mod kill;
 mod scene;
 mod write;
