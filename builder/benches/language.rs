@@ -9,7 +9,7 @@ use lapstrake_builder::graph::{self, Graph};
 use lapstrake_builder::instruction::{self, Dockerfile};
 use lapstrake_builder::lint;
 use lapstrake_builder::options::{BuildOptions, ContextSource};
-use lapstrake_builder::plan::{BaseFacts, StageInput, plan_stage};
+use lapstrake_builder::plan::{self, BaseFacts, StageInput, plan_needed, plan_stage};
 use lapstrake_builder::source::SourceFile;
 use lapstrake_builder::syntax::{self, Ast};
 use lapstrake_fixtures::dockerfile::realistic;
@@ -84,6 +84,23 @@ impl Input {
         let options = options(&text);
         Self { options, file: Arc::new(SourceFile::new("Dockerfile", text)) }
     }
+}
+
+/// The goal: from bytes to the steps of all stages, as `lap build` and `plan::plan` go.
+#[divan::bench(args = LENGTHS)]
+fn parse_and_plan(bencher: Bencher<'_, '_>, instructions: usize) {
+    let input = Input::new(instructions);
+    let base = BaseFacts::default();
+    bencher.bench_local(|| {
+        let options = &input.options;
+        let parsed = plan::parse(options).expect("the file is right");
+        let graph = graph::resolve(&parsed.dockerfile, options, &parsed.file);
+        let graph = graph.expect("the file is right");
+        let plans = plan_needed(&graph, options, &parsed.file, &|_| Some(&base), &|_| false);
+        let plans = plans.expect("the file is right");
+        assert!(plans.values().map(|plan| plan.steps.len()).sum::<usize>() > instructions / 3);
+        plans
+    });
 }
 
 /// Everything that `lap build` does before it looks for the first step.

@@ -430,7 +430,7 @@ impl Graph {
 
     /// Holds the place of a stage whose FROM is wrong, so that indexes stay right for what follows.
     fn broken(&self, stage: &Stage) -> StageNode {
-        let (reference, platform) = (stage.base.clone(), self.platform.clone());
+        let (reference, platform) = (stage.base.to_string(), self.platform.clone());
         StageNode {
             index: stage.index,
             name: stage.name.clone(),

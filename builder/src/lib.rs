@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod share;
+pub mod text;
 pub mod source;
 pub mod diagnostic;
 pub mod limits;

@@ -6,10 +6,11 @@
 
 use crate::expand::Scope;
 use crate::limits::{MAX_VARIABLE_BYTES, MAX_VARIABLES};
+use crate::text::Text;
 use std::sync::Arc;
 
 /// A name and its value, shared by all lists that hold it.
-pub type SharedPair = (Arc<str>, Arc<str>);
+pub type SharedPair = (Text, Text);
 
 /// Names and values in order of their last setting. A clone costs nothing until one of the two changes,
 /// so that all steps between two ENVs share one list.
@@ -22,23 +23,30 @@ pub struct EnvList {
 
 impl EnvList {
     /// Set `name`, moving it to the end.
-    pub fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: impl Into<Text> + AsRef<str>, value: impl Into<Text>) {
+        let value = value.into();
         let pairs = Arc::make_mut(&mut self.pairs);
-        let name = if let Some(at) = pairs.iter().position(|(n, _)| **n == *name) {
+        let name = if let Some(at) = pairs.iter().position(|(n, _)| n == name.as_ref()) {
             let (name, old) = pairs.remove(at);
             self.bytes -= old.len();
             name
         } else {
+            let name = name.into();
             self.bytes += name.len();
-            Arc::from(name)
+            name
         };
-        pairs.push((name, Arc::from(value)));
         self.bytes += value.len();
+        pairs.push((name, value));
     }
 
     /// The value of `name`.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find(|(n, _)| **n == *name).map(|(_, v)| &**v)
+        self.shared_value(name).map(Text::as_str)
+    }
+
+    /// The same, to keep.
+    pub fn shared_value(&self, name: &str) -> Option<&Text> {
+        self.pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
     /// How much memory the next change takes because others hold the list as it is.
@@ -112,8 +120,8 @@ impl BuildArgs {
         given.sort_by(|a, b| a.0.cmp(&b.0));
         let mut out = EnvList::default();
         for (name, value) in given {
-            out.set(&name.to_uppercase(), value);
-            out.set(&name.to_lowercase(), value);
+            out.set(name.to_uppercase(), value);
+            out.set(name.to_lowercase(), value);
         }
         out.pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }

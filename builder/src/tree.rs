@@ -179,16 +179,21 @@ pub fn lossy(path: &[u8]) -> String {
 
 /// Clean `path` as if it stood at the root: no `.`, no empty parts, `..` stopping at the root.
 pub fn clean_from_root(path: &[u8]) -> Result<LayerPath, BuildError> {
-    let mut parts: Vec<&[u8]> = Vec::new();
+    let mut clean = Vec::with_capacity(path.len() + 1);
+    clean_onto(&mut clean, path);
+    LayerPath::parse(clean).map_err(|source| BuildError::BadPath { path: lossy(path), source })
+}
+
+/// Go on from a clean path along `path`. Clean paths begin with a slash each part; the root is empty.
+pub(crate) fn clean_onto(clean: &mut Vec<u8>, path: &[u8]) {
     for part in path.split(|&b| b == b'/') {
         match part {
             b"" | b"." => {}
-            b".." => {
-                parts.pop();
+            b".." => clean.truncate(clean.iter().rposition(|&b| b == b'/').unwrap_or(0)),
+            name => {
+                clean.push(b'/');
+                clean.extend_from_slice(name);
             }
-            name => parts.push(name),
         }
     }
-    LayerPath::parse(parts.join(&b'/'))
-        .map_err(|source| BuildError::BadPath { path: lossy(path), source })
 }

@@ -4,7 +4,7 @@ use super::select::{Item, Selected};
 use super::staging::{Staging, join};
 use crate::chmod::Mode;
 use crate::error::BuildError;
-use crate::tree::{Node, Resolved, Tree, clean_from_root, lossy, resolve};
+use crate::tree::{Node, Resolved, Tree, clean_onto, resolve};
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::Kind;
 
@@ -193,13 +193,15 @@ fn not_a_directory(path: &LayerPath) -> BuildError {
 /// Join a destination as written to the working directory, keeping what says "directory" at its end.
 pub fn destination(workdir: &str, dest: &str) -> Result<Vec<u8>, BuildError> {
     let is_dir = dest.is_empty() || dest == "." || dest.ends_with('/') || dest.ends_with("/.");
-    let joined = if dest.starts_with('/') { dest.to_owned() } else { format!("{workdir}/{dest}") };
-    let clean = clean_from_root(joined.as_bytes())?;
-    let mut out = b"/".to_vec();
-    out.extend_from_slice(clean.as_bytes());
-    if is_dir && !clean.is_root() {
+    let mut out = Vec::with_capacity(workdir.len() + dest.len() + "//".len());
+    if !dest.starts_with('/') {
+        clean_onto(&mut out, workdir.as_bytes());
+    }
+    clean_onto(&mut out, dest.as_bytes());
+    LayerPath::parse(&out)
+        .map_err(|source| BuildError::BadPath { path: format!("{workdir}/{dest}"), source })?;
+    if is_dir || out.is_empty() {
         out.push(b'/');
     }
-    debug_assert!(!lossy(&out).is_empty());
     Ok(out)
 }

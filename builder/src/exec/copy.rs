@@ -16,6 +16,7 @@ use crate::key::ChainId;
 use crate::key::{KeyEncoder, REMOTE_COMMIT, REMOTE_CONTENT, StepKey, digest_selected};
 use crate::plan::{CopyStep, Origin};
 use crate::remote::{GitRef, GitSource, HttpSource, Remote};
+use crate::text::Text;
 use crate::tree::Tree;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::layers::Layer;
@@ -129,7 +130,7 @@ fn key(at: &StepContext<'_>, step: &CopyStep, parts: &[Part<'_>]) -> StepKey {
                 let flag = |on: bool| if on { "true" } else { "false" };
                 key.text("keep git dir", flag(git.keep_git_dir == Some(true)));
                 key.text("submodules", flag(git.submodules));
-                key.list("exclude", step.excludes.iter().map(String::as_str));
+                key.list("exclude", step.excludes.iter().map(Text::as_str));
             }
         }
     }
@@ -139,7 +140,7 @@ fn key(at: &StepContext<'_>, step: &CopyStep, parts: &[Part<'_>]) -> StepKey {
 /// How many files a COPY or ADD selects, and their bytes: what [`prepare`] finds, without hashing them.
 pub(crate) fn measure(at: &StepContext<'_>, step: &CopyStep) -> Result<(u64, u64), BuildError> {
     let source = Source::open(at, &step.origin)?;
-    let paths: Vec<&[u8]> = step.paths().map(String::as_bytes).collect();
+    let paths: Vec<&[u8]> = step.paths().map(|path| path.as_bytes()).collect();
     Ok(count(&source.find(&paths, &selector(step)?)?))
 }
 

@@ -92,10 +92,10 @@ fn keep(
     history.push(History { created_by, ..History::default() });
     let mut config = ImageConfig {
         config: ContainerConfig {
-            user: step.user.clone(),
+            user: step.user.to_string(),
             env: step.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             cmd: vec![SHELL.to_owned()],
-            working_dir: step.cwd.clone(),
+            working_dir: step.cwd.to_string(),
             ..ContainerConfig::default()
         },
         history,

@@ -15,6 +15,7 @@ use crate::graph::Base;
 use crate::key::StepKey;
 use crate::options::{BuildOptions, ContextSource};
 use crate::plan::{Action, Step};
+use crate::text::Text;
 use lapstrake_layerstore::digest::LayerId;
 use lapstrake_layerstore::store::{BuildId, CacheKey, Store};
 use serde_json::Value;
@@ -274,7 +275,7 @@ impl Writer<'_> {
             return Some(FileChanges { unknown: true, ..FileChanges::default() });
         };
         let sources: Vec<String> = match &step.action {
-            Action::Copy(copy) => copy.sources.clone(),
+            Action::Copy(copy) => copy.sources.iter().map(Text::to_string).collect(),
             Action::Run(run) => {
                 run.mounts.iter().map(|m| m.mount.source.clone().unwrap_or_default()).collect()
             }

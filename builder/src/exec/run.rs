@@ -13,6 +13,7 @@ use crate::key::{KeyEncoder, StepKey};
 use crate::options::NetworkMode;
 use crate::plan::{DEFAULT_PATH, RunStep};
 use crate::scope::{BuildArgs, EnvList};
+use crate::text::Text;
 use lapstrake_layerstore::layers::{Layer, UpperOptions};
 use lapstrake_runner::{
     Exit, Identity, Mount, MountKind, Network, Output, Process, Root, Security, Spec, Stdin,
@@ -49,7 +50,7 @@ fn key(at: &StepContext<'_>, step: &RunStep, mounts: &[PreparedMount<'_>]) -> St
     let options = at.session.options;
     let mut key = KeyEncoder::new("RUN", at.platform());
     key.parent(&at.below.chain);
-    key.list("command", step.argv.iter().map(String::as_str));
+    key.list("command", step.argv.iter().map(Text::as_str));
     if let Some((path, script)) = &step.script {
         key.text("script", path);
         key.bytes("script content", script);
@@ -189,9 +190,9 @@ fn spec(session: &Session<'_>, step: &RunStep, identity: &StepIdentity, root: Ro
         root,
         mounts,
         process: Process {
-            argv: step.argv.iter().map(OsString::from).collect(),
+            argv: step.argv.iter().map(|word| OsString::from(word.as_str())).collect(),
             env,
-            cwd: PathBuf::from(&step.cwd),
+            cwd: PathBuf::from(step.cwd.as_str()),
         },
         identity: Identity {
             uid: identity.uid,
@@ -230,7 +231,7 @@ fn hosts(extra: &[(String, String)]) -> Vec<u8> {
 fn finish_environment(spec: &mut Spec, identity: &StepIdentity) {
     let mut list = EnvList::default();
     for (name, value) in &spec.process.env {
-        list.set(&name.to_string_lossy(), &value.to_string_lossy());
+        list.set(&*name.to_string_lossy(), &*value.to_string_lossy());
     }
     if list.value("HOME").is_none_or(str::is_empty) {
         list.set("HOME", &identity.home);

@@ -97,13 +97,34 @@ impl<'b> Lexer<'b> {
         Ok(walk.finish(text))
     }
 
+    /// Expands one word, and names each variable that was looked up, once, and whether it is set. A word
+    /// that cannot be expanded names none.
+    pub(crate) fn expand_noting<'w>(
+        &self,
+        word: &'w str,
+        scope: &'w dyn Scope,
+        note: &mut dyn FnMut(&'w str, bool),
+    ) -> Result<String, ExpandError>
+    where
+        'b: 'w,
+    {
+        if self.is_plain(word) {
+            return Ok(word.to_owned());
+        }
+        let mut walk = Walk::new(*self, word, scope);
+        let text = walk.whole(None)?;
+        walk.reads.iter().for_each(|(name, is_set)| note(name, *is_set));
+        Ok(text)
+    }
+
     /// Whether a word stands for itself: nothing in it is special, and it is within the limit.
     pub(crate) fn is_plain(self, word: &str) -> bool {
-        let special = |byte: u8| matches!(byte, b'$' | b'\'' | b'"' | 0xef);
         let escape = self.escape as u8;
+        let special = |byte: u8| matches!(byte, b'$' | b'\'' | b'"' | 0xef) || byte == escape;
+        // Without a branch for each byte, many are looked at at once.
         self.escape.is_ascii()
             && word.len() <= MAX_EXPANDED_BYTES
-            && !word.bytes().any(|byte| special(byte) || byte == escape)
+            && !word.bytes().fold(false, |found, byte| found | special(byte))
     }
 
     /// Expands, then cuts at blanks that are neither quoted nor escaped.
@@ -122,12 +143,13 @@ struct Words {
 }
 
 impl Words {
-    /// A character that separates words if it is a blank.
-    fn push(&mut self, c: char) {
-        if !c.is_whitespace() {
-            self.word.push(c);
-        } else if !self.word.is_empty() {
-            self.done.push(std::mem::take(&mut self.word));
+    /// Text of which each blank separates words.
+    fn push_all(&mut self, text: &str) {
+        for (at, piece) in text.split(char::is_whitespace).enumerate() {
+            if at > 0 && !self.word.is_empty() {
+                self.done.push(std::mem::take(&mut self.word));
+            }
+            self.word.push_str(piece);
         }
     }
 
@@ -222,7 +244,8 @@ impl<'a> Walk<'a> {
         mut words: Option<&mut Words>,
     ) -> Result<String, ExpandError> {
         let quotes = !self.lexer.options.skip_quotes;
-        let mut text = String::new();
+        // Most words that are to be expanded become about as long as they are.
+        let mut text = String::with_capacity(if stop.is_none() { self.word.len() } else { 0 });
         while let Some(c) = self.peek() {
             if Some(c) == stop {
                 self.next();
@@ -233,7 +256,7 @@ impl<'a> Walk<'a> {
                     let value = self.dollar()?;
                     text.push_str(&value);
                     if let Some(words) = &mut words {
-                        value.chars().for_each(|c| words.push(c));
+                        words.push_all(&value);
                     }
                 }
                 '\'' | '"' if quotes => {
@@ -270,7 +293,7 @@ impl<'a> Walk<'a> {
         if !run.is_empty() {
             text.push_str(run);
             if let Some(words) = words {
-                run.chars().for_each(|c| words.push(c));
+                words.push_all(run);
             }
             return;
         }

@@ -13,6 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::instruction::{self, ArgDecl, Comment, Instruction, Stage};
 use crate::source::{SourceFile, Span, decode};
 use crate::syntax::{self, Escape, Item, ItemKind, Node};
+use crate::text::Text;
 
 /// The meaning of a Dockerfile: two files with equal meanings build the same image from the same
 /// cache keys, and say the same to their readers.
@@ -28,9 +29,9 @@ pub struct Meaning {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StageMeaning {
-    name: Option<String>,
-    base: String,
-    platform: Option<String>,
+    name: Option<Text>,
+    base: Text,
+    platform: Option<Text>,
     comments: Vec<String>,
     /// Each with the comments above it.
     instructions: Vec<(Vec<String>, Instruction)>,
@@ -72,7 +73,7 @@ impl Meaning {
 /// The comments of an item, in order.
 fn comments(source: &SourceFile, item: &Item) -> Vec<String> {
     match &item.kind {
-        ItemKind::Comment(comment) => vec![comment.text.clone()],
+        ItemKind::Comment(comment) => vec![comment.text.to_string()],
         ItemKind::Instruction(node) => {
             let body = node.heredocs.first().map(|heredoc| heredoc.body_span.start);
             inner_comments(source, node, body.unwrap_or(item.span.end))
@@ -89,7 +90,7 @@ fn inner_comments(source: &SourceFile, node: &Node, end: usize) -> Vec<String> {
 }
 
 fn texts(comments: &[Comment]) -> Vec<String> {
-    comments.iter().map(|comment| comment.text.clone()).collect()
+    comments.iter().map(|comment| comment.text.to_string()).collect()
 }
 
 fn stage(stage: &Stage) -> StageMeaning {

@@ -3,8 +3,10 @@
 use super::{ArgDecl, Command, Instruction};
 use crate::diagnostic::{Diagnostic, code};
 use crate::source::Span;
-use crate::syntax::word::{Word, blank_words, is_blank, quoted_words};
+use crate::syntax::word::{Word, each_blank_word, is_blank, quoted_words};
 use crate::syntax::{JsonForm, Node, json_form};
+use crate::text::Text;
+use std::borrow::Cow;
 
 /// `None` means that the problem was reported.
 pub(super) type Lowered<T> = Option<T>;
@@ -12,23 +14,28 @@ pub(super) type Lowered<T> = Option<T>;
 /// The words of an instruction, with their places.
 #[derive(Debug, Default)]
 pub(super) struct Words {
-    pub(super) texts: Vec<String>,
+    pub(super) texts: Vec<Text>,
     pub(super) spans: Vec<Span>,
     pub(super) json: bool,
 }
 
 impl Words {
-    fn new(node: &Node, words: &[Word<'_>]) -> Self {
-        let spans = words.iter().map(|word| node.span_in_rest(word.range.clone())).collect();
-        let texts = words.iter().map(|word| word.text.to_owned()).collect();
-        Self { texts, spans, json: false }
+    fn new<'a>(node: &Node, words: impl Iterator<Item = Word<'a>>) -> Self {
+        let mut all = Self::default();
+        for Word { text, range } in words {
+            all.texts.push(node.line.text.part_of(text));
+            all.spans.push(node.span_in_rest(range));
+        }
+        all
     }
 
     /// Words of the JSON form, else those between blanks.
     pub(super) fn json_or_blank(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Self> {
         match json_form(node.rest()) {
-            JsonForm::Strings(texts) => Some(Self { texts, spans: Vec::new(), json: true }),
-            JsonForm::NotJson => Some(Self::new(node, &blank_words(node.rest()))),
+            JsonForm::Strings(words) => {
+                Some(Self { texts: json_words(node, words), spans: Vec::new(), json: true })
+            }
+            JsonForm::NotJson => Some(Self::new(node, each_blank_word(node.rest()))),
             JsonForm::NotStrings => {
                 out.push(not_strings(node));
                 None
@@ -38,7 +45,7 @@ impl Words {
 
     /// Words between blanks.
     pub(super) fn blank(node: &Node) -> Self {
-        Self::new(node, &blank_words(node.rest()))
+        Self::new(node, each_blank_word(node.rest()))
     }
 }
 
@@ -59,11 +66,20 @@ pub(super) fn at_least_one(node: &Node) -> Diagnostic {
     bad_arguments(node.keyword_span, format!("{keyword} requires at least one argument"))
 }
 
+/// The strings of a JSON form, those without escapes as parts of the line.
+pub(super) fn json_words(node: &Node, words: Vec<Cow<'_, str>>) -> Vec<Text> {
+    let text = |word| match word {
+        Cow::Borrowed(word) => node.line.text.part_of(word),
+        Cow::Owned(word) => Text::from(word),
+    };
+    words.into_iter().map(text).collect()
+}
+
 /// Text for the shell, or the words of the JSON form.
 pub(super) fn command(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Command> {
     match json_form(node.rest()) {
-        JsonForm::Strings(words) => Some(Command::Exec(words)),
-        JsonForm::NotJson => Some(Command::Shell(node.rest().to_owned())),
+        JsonForm::Strings(words) => Some(Command::Exec(json_words(node, words))),
+        JsonForm::NotJson => Some(Command::Shell(node.rest_text())),
         JsonForm::NotStrings => {
             out.push(not_strings(node));
             None
@@ -73,7 +89,7 @@ pub(super) fn command(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Command
 
 /// The pairs of ENV and LABEL, and whether they were written as `name value`.
 pub(super) struct Pairs {
-    pub(super) pairs: Vec<(String, String)>,
+    pub(super) pairs: Vec<(Text, Text)>,
     pub(super) spans: Vec<Span>,
 }
 
@@ -99,7 +115,10 @@ pub(super) fn pairs(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Pairs> {
                 out.push(bad_arguments(span, format!("{keyword} names can not be blank")));
                 good = false;
             }
-            Some((key, value)) => pairs.push((key.to_owned(), value.to_owned())),
+            Some((key, value)) => {
+                let text = &node.line.text;
+                pairs.push((text.part_of(key), text.part_of(value)));
+            }
             None => {
                 out.push(missing_equals(span, word.text));
                 good = false;
@@ -129,7 +148,9 @@ fn legacy_pair(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Pairs> {
         return None;
     };
     let value = value.trim_start_matches(is_blank);
-    Some(Pairs { pairs: vec![(key.to_owned(), value.to_owned())], spans: vec![node.rest_span()] })
+    let text = &node.line.text;
+    let pairs = vec![(text.part_of(key), text.part_of(value))];
+    Some(Pairs { pairs, spans: vec![node.rest_span()] })
 }
 
 /// ARG: names, each with or without a default.
@@ -139,24 +160,25 @@ pub(super) fn args(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Vec<ArgDec
         out.push(at_least_one(node));
         return None;
     }
+    let text = &node.line.text;
     let mut args = Vec::with_capacity(words.len());
     for word in words {
         let span = node.span_in_rest(word.range.clone());
         match word.text.split_once('=') {
             Some(("", _)) => out.push(bad_arguments(span, "ARG names can not be blank")),
             Some((name, default)) => args.push(ArgDecl {
-                name: name.to_owned(),
-                default: Some(default.to_owned()),
+                name: text.part_of(name),
+                default: Some(text.part_of(default)),
                 span,
             }),
-            None => args.push(ArgDecl { name: word.text.to_owned(), default: None, span }),
+            None => args.push(ArgDecl { name: text.part_of(word.text), default: None, span }),
         }
     }
     Some(args)
 }
 
 /// USER, WORKDIR, STOPSIGNAL, MAINTAINER: the whole rest is the one argument.
-pub(super) fn one(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<String> {
+pub(super) fn one(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Text> {
     if node.rest().is_empty() {
         let keyword = node.keyword.to_uppercase();
         out.push(bad_arguments(
@@ -165,7 +187,7 @@ pub(super) fn one(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<String> {
         ));
         return None;
     }
-    Some(node.rest().to_owned())
+    Some(node.rest_text())
 }
 
 /// SHELL: the JSON form, and not empty.
@@ -192,7 +214,7 @@ pub(super) fn expose(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Words> {
         out.push(at_least_one(node));
         return None;
     }
-    let mut order: Vec<(String, Span)> = words.texts.into_iter().zip(words.spans).collect();
+    let mut order: Vec<(Text, Span)> = words.texts.into_iter().zip(words.spans).collect();
     order.sort_by(|a, b| a.0.cmp(&b.0));
     let (texts, spans) = order.into_iter().unzip();
     Some(Words { texts, spans, json: false })
@@ -206,7 +228,7 @@ pub(super) fn volume(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Words> {
         return None;
     }
     for text in &mut words.texts {
-        *text = text.trim().to_owned();
+        *text = text.part_of(text.trim());
         if text.is_empty() {
             out.push(bad_arguments(
                 node.rest_span(),

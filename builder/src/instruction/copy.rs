@@ -1,30 +1,32 @@
 //! COPY and ADD.
 
 use super::Heredoc;
+use crate::text::Text;
+use std::sync::Arc;
 
 /// A COPY or an ADD. The flags that only one of them has are empty for the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copy {
     /// Sources in the order written, heredocs apart.
-    pub sources: Vec<String>,
+    pub sources: Vec<Text>,
     /// Heredoc sources in the order written.
     pub heredocs: Vec<CopySource>,
     /// Where to, not expanded.
-    pub dest: String,
+    pub dest: Text,
     /// COPY `--from`, as written; it is never expanded.
-    pub from: Option<String>,
+    pub from: Option<Text>,
     /// `--chown`, not expanded.
-    pub chown: Option<String>,
+    pub chown: Option<Text>,
     /// `--chmod`, not expanded.
-    pub chmod: Option<String>,
+    pub chmod: Option<Text>,
     /// `--link`
     pub link: bool,
     /// COPY `--parents`
     pub parents: bool,
     /// `--exclude` patterns, never expanded.
-    pub excludes: Vec<String>,
+    pub excludes: Vec<Text>,
     /// ADD `--checksum`, not expanded.
-    pub checksum: Option<String>,
+    pub checksum: Option<Text>,
     /// ADD `--keep-git-dir`, `None` if not given.
     pub keep_git_dir: Option<bool>,
     /// ADD `--unpack`, `None` if not given.
@@ -37,10 +39,10 @@ pub struct Copy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopySource {
     /// The file's name.
-    pub name: String,
+    pub name: Text,
     /// Its content, tabs stripped if `<<-` asked for it; to be expanded with
     /// [`crate::expand::expand_body`] if [`Self::expand`] says so.
-    pub content: Vec<u8>,
+    pub content: Arc<[u8]>,
     /// Whether variables in the content are expanded.
     pub expand: bool,
 }
@@ -51,8 +53,9 @@ impl CopySource {
         // A name given twice means the last body, as in the reference; in the JSON form there is
         // none, and the file is empty.
         let body = heredocs.iter().rev().find(|heredoc| heredoc.name == word.name);
-        let content = body
-            .map(|heredoc| Heredoc { strip_tabs: word.strip_tabs, ..heredoc.clone() }.content());
+        let content = body.map(|heredoc| {
+            Heredoc { strip_tabs: word.strip_tabs, ..heredoc.clone() }.content().into()
+        });
         Self { name: word.name.clone(), content: content.unwrap_or_default(), expand: word.expand }
     }
 }

@@ -55,7 +55,9 @@ pub enum DeviceError {
 impl Device {
     /// Reads the value of a `--device` flag.
     pub fn parse(text: &str) -> Result<Self, DeviceError> {
-        let fields = csv_fields(text).map_err(|reason| DeviceError::Csv { reason })?;
+        let fields = csv_fields(text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|reason| DeviceError::Csv { reason })?;
         let mut device = Self::default();
         for field in fields.into_iter().map(Cow::into_owned) {
             let (key, value) = match field.split_once('=') {

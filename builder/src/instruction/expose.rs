@@ -81,7 +81,7 @@ fn parse_port(word: &str, ports: &mut Vec<String>) -> Result<(), PortError> {
             });
         }
     }
-    ports.extend((range.0..=range.1).map(|number| format!("{number}/{protocol}")));
+    ports.extend((range.0..=range.1).map(|number| [&number.to_string(), "/", protocol].concat()));
     Ok(())
 }
 

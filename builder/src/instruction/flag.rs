@@ -4,6 +4,7 @@ use crate::diagnostic::{Diagnostic, code};
 use crate::source::Span;
 use crate::suggest;
 use crate::syntax::Node;
+use crate::text::Text;
 
 /// A flag that an instruction has.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +48,14 @@ pub(super) struct Flags {
 #[derive(Debug)]
 struct Given {
     name: &'static str,
-    value: String,
+    value: Text,
     span: Span,
 }
 
 impl Flags {
     /// Reads the flags of `node`; each one that is wrong is reported and left out.
     pub(super) fn read(node: &Node, specs: &[FlagSpec], out: &mut Vec<Diagnostic>) -> Self {
-        let mut flags = Self::default();
+        let mut flags = Self { given: Vec::with_capacity(node.flags.len()) };
         for word in &node.flags {
             let body = word.text.strip_prefix("--").unwrap_or(&word.text);
             let (name, value) = match body.split_once('=') {
@@ -73,7 +74,7 @@ impl Flags {
                 );
                 continue;
             }
-            match read_value(*spec, value) {
+            match read_value(*spec, &word.text, value) {
                 Ok(value) => flags.given.push(Given { name: spec.name, value, span: word.span }),
                 Err(message) => out.push(bad(word.span, message)),
             }
@@ -82,24 +83,24 @@ impl Flags {
     }
 
     /// The value of a flag that takes a text, `None` if it is not given or empty.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.raw(name).filter(|value| !value.is_empty()).map(str::to_owned)
+    pub(super) fn text(&self, name: &str) -> Option<Text> {
+        self.raw(name).filter(|value| !value.is_empty()).cloned()
     }
 
     /// The value of a flag as given, empty or not.
-    pub(super) fn raw(&self, name: &str) -> Option<&str> {
-        self.given.iter().find(|given| given.name == name).map(|given| given.value.as_str())
+    pub(super) fn raw(&self, name: &str) -> Option<&Text> {
+        self.given.iter().find(|given| given.name == name).map(|given| &given.value)
     }
 
     /// The values of a flag that may be repeated, each with its place.
-    pub(super) fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, Span)> {
+    pub(super) fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Text, Span)> {
         let given = self.given.iter().filter(move |given| given.name == name);
-        given.map(|given| (given.value.as_str(), given.span))
+        given.map(|given| (&given.value, given.span))
     }
 
     /// The state of a switch, `None` if it is not given.
     pub(super) fn switch(&self, name: &str) -> Option<bool> {
-        self.raw(name).map(|value| value == "true")
+        self.raw(name).map(|value| *value == *"true")
     }
 
     /// Where a flag stands.
@@ -113,17 +114,18 @@ impl Flags {
     }
 }
 
-fn read_value(spec: FlagSpec, value: Option<&str>) -> Result<String, String> {
+/// The value of a flag, a part of its word.
+fn read_value(spec: FlagSpec, word: &Text, value: Option<&str>) -> Result<Text, String> {
     match (spec.kind, value) {
-        (FlagKind::Bool, None) => Ok("true".to_owned()),
+        (FlagKind::Bool, None) => Ok("true".into()),
         (FlagKind::Bool, Some("")) | (FlagKind::Text | FlagKind::List, None) => {
             Err(format!("missing a value on flag: --{}", spec.name))
         }
         (FlagKind::Bool, Some(value)) => match value.to_lowercase().as_str() {
-            lower @ ("true" | "false") => Ok(lower.to_owned()),
+            lower @ ("true" | "false") => Ok(lower.into()),
             _ => Err(format!("expecting boolean value for flag --{}, not: {value}", spec.name)),
         },
-        (FlagKind::Text | FlagKind::List, Some(value)) => Ok(value.to_owned()),
+        (FlagKind::Text | FlagKind::List, Some(value)) => Ok(word.part_of(value)),
     }
 }
 

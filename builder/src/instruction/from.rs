@@ -15,13 +15,13 @@ pub(super) fn stage(node: &Node, index: usize, out: &mut Vec<Diagnostic>) -> Sta
         name: None,
         name_written: None,
         name_span: None,
-        base: words.first().map(|word| word.text.to_owned()).unwrap_or_default(),
+        base: words.first().map(|word| node.line.text.part_of(word.text)).unwrap_or_default(),
         base_span: words.first().map_or(node.keyword_span, |w| node.span_in_rest(w.range.clone())),
-        platform: flags.raw("platform").map(str::to_owned).filter(|text| !text.is_empty()),
+        platform: flags.text("platform"),
         platform_span: flags.span("platform"),
         instructions: Vec::new(),
         span: node.line_span(),
-        text: node.line.text.trim().to_owned(),
+        text: node.line.text.part_of(node.line.text.trim()),
         comments: node.comments.clone(),
     };
     match words.as_slice() {
@@ -31,7 +31,7 @@ pub(super) fn stage(node: &Node, index: usize, out: &mut Vec<Diagnostic>) -> Sta
             let lower = name.text.to_lowercase();
             if is_stage_name(&lower) {
                 stage.name = Some(lower);
-                stage.name_written = Some(name.text.to_owned());
+                stage.name_written = Some(node.line.text.part_of(name.text));
                 stage.name_span = Some(span);
             } else {
                 out.push(

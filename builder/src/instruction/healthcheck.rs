@@ -7,6 +7,7 @@ use super::format::go_list;
 use crate::diagnostic::{Diagnostic, code};
 use crate::source::Span;
 use crate::syntax::{JsonForm, Node, json_form};
+use std::borrow::Cow;
 
 /// A health check as the image configuration holds it; zero means "inherit the default".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub(super) fn lower(
         return None;
     }
     let (words, json) = match json_form(text) {
-        JsonForm::Strings(words) => (words, true),
+        JsonForm::Strings(words) => (words.into_iter().map(Cow::into_owned).collect(), true),
         JsonForm::NotJson if text.is_empty() => (Vec::new(), false),
         JsonForm::NotJson => (vec![text.to_owned()], false),
         JsonForm::NotStrings => {

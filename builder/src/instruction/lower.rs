@@ -83,50 +83,53 @@ pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
 
 fn global_arg(located: Located) -> Option<GlobalArg> {
     match located.instruction {
-        Instruction::Arg(args) => {
-            Some(GlobalArg { args, span: located.span, text: located.text.to_string() })
-        }
+        Instruction::Arg(args) => Some(GlobalArg { args, span: located.span, text: located.text }),
         _ => None,
     }
 }
 
 /// The instruction's name in upper case, if there is one.
 fn name_of(keyword: &str) -> Option<&'static str> {
-    NAMES.into_iter().find(|name| keyword.eq_ignore_ascii_case(name))
+    let first = keyword.bytes().next()?.to_ascii_uppercase();
+    let mut names = NAMES.iter().filter(|name| name.as_bytes()[0] == first);
+    names.find(|name| keyword.eq_ignore_ascii_case(name)).copied()
 }
 
 /// One instruction other than FROM, with its place.
 pub(super) fn located(node: &Node, out: &mut Vec<Diagnostic>) -> Option<Located> {
-    let mut located = Located {
-        instruction: Instruction::Shell(Vec::new()),
+    let mut places = Places::default();
+    let instruction = instruction(node, &mut places, out)?;
+    Some(Located {
+        instruction,
         span: node.span,
         line_span: node.line_span(),
-        text: Arc::from(node.line.text.trim()),
+        text: node.line.text.part_of(node.line.text.trim()),
         keyword: node.keyword.clone(),
-        word_spans: Vec::new(),
-        flag_spans: Vec::new(),
+        word_spans: places.words,
+        flag_spans: places.flags,
         comments: node.comments.clone(),
-    };
-    located.instruction = instruction(node, &mut located, out)?;
-    Some(located)
+    })
 }
 
-fn instruction(
-    node: &Node,
-    located: &mut Located,
-    out: &mut Vec<Diagnostic>,
-) -> Option<Instruction> {
+/// Where the words and flags of an instruction stand.
+#[derive(Default)]
+struct Places {
+    words: Vec<Span>,
+    flags: Vec<(&'static str, Span)>,
+}
+
+fn instruction(node: &Node, places: &mut Places, out: &mut Vec<Diagnostic>) -> Option<Instruction> {
     let Some(keyword) = name_of(&node.keyword) else {
         out.push(unknown(node));
         return None;
     };
     match keyword {
-        "RUN" => return run(node, located, out),
-        "COPY" => return copy(node, located, &COPY_FLAGS, out).map(Instruction::Copy),
-        "ADD" => return copy(node, located, &ADD_FLAGS, out).map(Instruction::Add),
+        "RUN" => return run(node, places, out),
+        "COPY" => return copy(node, places, &COPY_FLAGS, out).map(Instruction::Copy),
+        "ADD" => return copy(node, places, &ADD_FLAGS, out).map(Instruction::Add),
         "HEALTHCHECK" => {
             let (healthcheck, spans) = healthcheck::lower(node, out)?;
-            located.flag_spans = spans;
+            places.flags = spans;
             return Some(Instruction::Healthcheck(healthcheck));
         }
         // The reference never looks at the flags of these two.
@@ -137,7 +140,7 @@ fn instruction(
     Some(match keyword {
         "ENV" | "LABEL" => {
             let pairs = config::pairs(node, out)?;
-            located.word_spans = pairs.spans;
+            places.words = pairs.spans;
             if keyword == "ENV" {
                 Instruction::Env(pairs.pairs)
             } else {
@@ -153,12 +156,12 @@ fn instruction(
         "ONBUILD" => Instruction::OnBuild(onbuild::read(node, out)?),
         "EXPOSE" => {
             let words = config::expose(node, out)?;
-            located.word_spans = words.spans;
+            places.words = words.spans;
             Instruction::Expose(words.texts)
         }
         "VOLUME" => {
             let words = config::volume(node, out)?;
-            located.word_spans = words.spans;
+            places.words = words.spans;
             Instruction::Volume(words.texts)
         }
         // FROM has no place here: a trigger cannot begin a stage.
@@ -182,7 +185,7 @@ fn unknown(node: &Node) -> Diagnostic {
     .with_suggestion(suggest::nearest(&node.keyword, NAMES))
 }
 
-fn run(node: &Node, located: &mut Located, out: &mut Vec<Diagnostic>) -> Option<Instruction> {
+fn run(node: &Node, places: &mut Places, out: &mut Vec<Diagnostic>) -> Option<Instruction> {
     let flags = Flags::read(node, &RUN_FLAGS, out);
     let command = config::command(node, out)?;
     let mut run = Run {
@@ -212,7 +215,7 @@ fn run(node: &Node, located: &mut Located, out: &mut Vec<Diagnostic>) -> Option<
     run.network = choice(&flags, "network", &networks, out).unwrap_or_default();
     let securities = [("sandbox", Security::Sandbox), ("insecure", Security::Insecure)];
     run.security = choice(&flags, "security", &securities, out).unwrap_or_default();
-    located.flag_spans = flags.spans();
+    places.flags = flags.spans();
     Some(Instruction::Run(run))
 }
 
@@ -240,15 +243,15 @@ fn choice<T: Clone>(
 
 fn copy(
     node: &Node,
-    located: &mut Located,
+    places: &mut Places,
     specs: &[FlagSpec],
     out: &mut Vec<Diagnostic>,
 ) -> Option<Copy> {
     let errors_before = out.len();
     let flags = Flags::read(node, specs, out);
-    let words = Words::json_or_blank(node, out)?;
-    let Some((dest, sources)) = words.texts.split_last().filter(|(_, sources)| !sources.is_empty())
-    else {
+    let mut words = Words::json_or_blank(node, out)?;
+    let dest = words.texts.pop().filter(|_| !words.texts.is_empty());
+    let Some(dest) = dest else {
         let keyword = node.keyword.to_uppercase();
         out.push(bad_arguments(
             node.rest_span(),
@@ -258,7 +261,7 @@ fn copy(
         ));
         return None;
     };
-    if heredoc_word(dest).is_some() {
+    if heredoc_word(&dest).is_some() {
         let span = words.spans.last().copied().unwrap_or(node.rest_span());
         let keyword = node.keyword.to_uppercase();
         let message = format!("{keyword} cannot accept a heredoc as a destination");
@@ -275,7 +278,7 @@ fn copy(
         );
     }
     let mut copy = Copy {
-        dest: dest.clone(),
+        dest,
         from: flags.text("from"),
         chown: flags.text("chown"),
         chmod: flags.text("chmod"),
@@ -288,13 +291,15 @@ fn copy(
         json: words.json,
         ..Copy::default()
     };
-    for source in sources {
-        match heredoc_word(source) {
-            Some(word) => copy.heredocs.push(CopySource::new(&word, &node.heredocs)),
-            None => copy.sources.push(source.clone()),
+    copy.sources = words.texts;
+    copy.sources.retain(|source| match heredoc_word(source) {
+        Some(word) => {
+            copy.heredocs.push(CopySource::new(&word, &node.heredocs));
+            false
         }
-    }
-    located.word_spans = words.spans;
-    located.flag_spans = flags.spans();
+        None => true,
+    });
+    places.words = words.spans;
+    places.flags = flags.spans();
     (out.len() == errors_before).then_some(copy)
 }

@@ -27,6 +27,7 @@ mod value;
 
 use crate::source::Span;
 pub use crate::syntax::{Ast, Comment, Directive, Directives, Escape, Heredoc};
+use crate::text::Text;
 use std::sync::Arc;
 
 pub use copy::{Copy, CopySource};
@@ -78,7 +79,7 @@ pub struct GlobalArg {
     /// Where it stands.
     pub span: Span,
     /// The joined line as written, trimmed.
-    pub text: String,
+    pub text: Text,
 }
 
 /// A stage: a FROM line and the instructions up to the next one.
@@ -89,15 +90,15 @@ pub struct Stage {
     /// Its name in lower case.
     pub name: Option<String>,
     /// Its name as written.
-    pub name_written: Option<String>,
+    pub name_written: Option<Text>,
     /// Where the name stands.
     pub name_span: Option<Span>,
     /// The base as written, not expanded.
-    pub base: String,
+    pub base: Text,
     /// Where the base stands.
     pub base_span: Span,
     /// The value of `--platform`, not expanded.
-    pub platform: Option<String>,
+    pub platform: Option<Text>,
     /// Where that flag stands.
     pub platform_span: Option<Span>,
     /// The instructions after FROM.
@@ -105,7 +106,7 @@ pub struct Stage {
     /// Where the FROM line stands.
     pub span: Span,
     /// The FROM line, joined and trimmed.
-    pub text: String,
+    pub text: Text,
     /// The comments directly above the FROM line.
     pub comments: Vec<Comment>,
 }
@@ -120,9 +121,9 @@ pub struct Located {
     /// Where the joined line stands, without heredoc bodies.
     pub line_span: Span,
     /// The joined line as written, trimmed: for history, progress and messages. Steps share it.
-    pub text: Arc<str>,
+    pub text: Text,
     /// The keyword as written.
-    pub keyword: String,
+    pub keyword: Text,
     /// Where each argument word stands, where words have places of their own.
     pub word_spans: Vec<Span>,
     /// Where each flag stands, by name.
@@ -152,9 +153,9 @@ pub enum Instruction {
     /// `ARG name[=default] …`
     Arg(Vec<ArgDecl>),
     /// `ENV key=value …` or `ENV key value`
-    Env(Vec<(String, String)>),
+    Env(Vec<(Text, Text)>),
     /// `LABEL key=value …` or `LABEL key value`
-    Label(Vec<(String, String)>),
+    Label(Vec<(Text, Text)>),
     /// `RUN …`
     Run(Run),
     /// `COPY …`
@@ -166,23 +167,23 @@ pub enum Instruction {
     /// `ENTRYPOINT …`; the empty JSON form removes the entrypoint.
     Entrypoint(Command),
     /// `SHELL ["…", …]`, at least one word
-    Shell(Vec<String>),
+    Shell(Vec<Text>),
     /// `USER name[:group]`
-    User(String),
+    User(Text),
     /// `WORKDIR path`
-    Workdir(String),
+    Workdir(Text),
     /// `EXPOSE port …`, sorted as the reference sorts them: as text, before expansion
-    Expose(Vec<String>),
+    Expose(Vec<Text>),
     /// `VOLUME path …`
-    Volume(Vec<String>),
+    Volume(Vec<Text>),
     /// `HEALTHCHECK …`
     Healthcheck(Healthcheck),
     /// `STOPSIGNAL signal`
-    StopSignal(String),
+    StopSignal(Text),
     /// `ONBUILD instruction`
     OnBuild(OnBuild),
     /// `MAINTAINER name`
-    Maintainer(String),
+    Maintainer(Text),
 }
 
 impl Instruction {
@@ -215,9 +216,9 @@ impl Instruction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgDecl {
     /// The name, not expanded.
-    pub name: String,
+    pub name: Text,
     /// The default, not expanded; `None` if there is no `=`.
-    pub default: Option<String>,
+    pub default: Option<Text>,
     /// Where it stands.
     pub span: Span,
 }
@@ -226,9 +227,9 @@ pub struct ArgDecl {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Text for the shell; empty if nothing was written.
-    Shell(String),
+    Shell(Text),
     /// The words of the JSON form.
-    Exec(Vec<String>),
+    Exec(Vec<Text>),
 }
 
 /// As it would be written.

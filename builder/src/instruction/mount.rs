@@ -10,6 +10,8 @@ use super::value::{csv_fields, number, parse_bool, parse_size};
 use crate::expand::ExpandError;
 use crate::source::Span;
 use crate::suggest;
+use crate::text::Text;
+use std::borrow::Cow;
 
 /// All keys, for suggestions.
 const KEYS: [&str; 19] = [
@@ -34,11 +36,14 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
+/// Expands the value of an option.
+pub type Expander<'e> = &'e mut dyn for<'w> FnMut(&'w str) -> Result<Cow<'w, str>, ExpandError>;
+
 /// A `--mount` flag before expansion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountFlag {
     /// The value of the flag, unquoted.
-    pub text: String,
+    pub text: Text,
     /// Where the flag stands.
     pub span: Span,
     /// The value of `from`, if any.
@@ -237,45 +242,42 @@ fn did_you_mean(nearest: Option<&'static str>) -> String {
 
 impl MountFlag {
     /// Reads what must be known before expansion: that the fields can be told apart, and `from`.
-    pub(super) fn new(text: &str, span: Span) -> Result<Self, MountError> {
-        let fields = csv_fields(text).map_err(|reason| MountError::Csv { reason })?;
-        let mut from = None;
-        for (key, value) in fields.iter().filter_map(|field| field.split_once('=')) {
-            if !key.eq_ignore_ascii_case("from") {
-                continue;
+    pub(super) fn new(text: &Text, span: Span) -> Result<Self, MountError> {
+        let (mut from, mut has_variable) = (None, false);
+        for field in csv_fields(text) {
+            let field = field.map_err(|reason| MountError::Csv { reason })?;
+            let Some((key, value)) = field.split_once('=') else { continue };
+            if key.eq_ignore_ascii_case("from") {
+                has_variable |= value.find('$').is_some_and(|at| at + 1 < value.len());
+                from = Some(value.to_owned()).filter(|from| !from.is_empty());
             }
-            if value.find('$').is_some_and(|at| at + 1 < value.len()) {
-                return Err(MountError::FromVariable);
-            }
-            from = Some(value.to_owned()).filter(|from| !from.is_empty());
         }
-        Ok(Self { text: text.to_owned(), span, from })
+        if has_variable {
+            return Err(MountError::FromVariable);
+        }
+        Ok(Self { text: text.clone(), span, from })
     }
 
     /// Reads all options, each value expanded with `expand`.
-    pub fn resolve(
-        &self,
-        expand: &mut dyn FnMut(&str) -> Result<String, ExpandError>,
-    ) -> Result<Mount, MountError> {
+    pub fn resolve(&self, expand: Expander<'_>) -> Result<Mount, MountError> {
         parse(&self.text, expand)
     }
 }
 
 /// Reads the value of a `--mount` flag, each option's value expanded with `expand`.
-pub fn parse(
-    text: &str,
-    expand: &mut dyn FnMut(&str) -> Result<String, ExpandError>,
-) -> Result<Mount, MountError> {
-    let fields = csv_fields(text).map_err(|reason| MountError::Csv { reason })?;
+pub fn parse(text: &str, expand: Expander<'_>) -> Result<Mount, MountError> {
+    if let Some(reason) = csv_fields(text).find_map(Result::err) {
+        return Err(MountError::Csv { reason });
+    }
     let mut mount = Mount::default();
     let mut read_only = None;
-    for field in &fields {
+    for field in csv_fields(text).flatten() {
         match field.split_once('=') {
             Some((key, value)) => {
                 let value = expand(value)?;
-                mount.option(field, &key.to_lowercase(), value, &mut read_only)?;
+                mount.option(&field, &lower(key), &value, &mut read_only)?;
             }
-            None => mount.switch(field, &mut read_only)?,
+            None => mount.switch(&field, &mut read_only)?,
         }
     }
     mount.check()?;
@@ -284,10 +286,16 @@ pub fn parse(
     Ok(mount)
 }
 
+/// In lower case; most are.
+fn lower(word: &str) -> Cow<'_, str> {
+    let is_lower = word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_lower { word.into() } else { word.to_lowercase().into() }
+}
+
 impl Mount {
     /// A field without `=`.
     fn switch(&mut self, field: &str, read_only: &mut Option<bool>) -> Result<(), MountError> {
-        match field.to_lowercase().as_str() {
+        match &*lower(field) {
             "readonly" | "ro" => *read_only = Some(true),
             "readwrite" | "rw" => *read_only = Some(false),
             key @ "required" => {
@@ -304,30 +312,30 @@ impl Mount {
         &mut self,
         field: &str,
         key: &str,
-        value: String,
+        value: &str,
         read_only: &mut Option<bool>,
     ) -> Result<(), MountError> {
-        let invalid = || MountError::Value { key: key.to_owned(), value: value.clone() };
+        let invalid = || MountError::Value { key: key.to_owned(), value: value.to_owned() };
         match key {
-            "type" => self.kind = kind(&value)?,
+            "type" => self.kind = kind(value)?,
             "from" => self.from = not_empty(value),
             "source" | "src" => self.source = not_empty(value),
-            "target" | "dst" | "destination" => self.target = value,
-            "readonly" | "ro" => *read_only = Some(parse_bool(&value).ok_or_else(invalid)?),
-            "readwrite" | "rw" => *read_only = Some(!parse_bool(&value).ok_or_else(invalid)?),
+            "target" | "dst" | "destination" => value.clone_into(&mut self.target),
+            "readonly" | "ro" => *read_only = Some(parse_bool(value).ok_or_else(invalid)?),
+            "readwrite" | "rw" => *read_only = Some(!parse_bool(value).ok_or_else(invalid)?),
             "required" => {
                 self.only_for(key, &[MountKind::Secret, MountKind::Ssh])?;
-                self.required = parse_bool(&value).ok_or_else(invalid)?;
+                self.required = parse_bool(value).ok_or_else(invalid)?;
             }
             "size" => {
                 self.only_for(key, &[MountKind::Tmpfs])?;
-                self.size = Some(parse_size(&value).ok_or_else(invalid)?);
+                self.size = Some(parse_size(value).ok_or_else(invalid)?);
             }
             "id" => self.id = not_empty(value),
-            "sharing" => self.sharing = Some(sharing(&value)?),
-            "mode" => self.mode = Some(number(&value, 8).ok_or_else(invalid)?),
-            "uid" => self.uid = Some(number(&value, 10).ok_or_else(invalid)?),
-            "gid" => self.gid = Some(number(&value, 10).ok_or_else(invalid)?),
+            "sharing" => self.sharing = Some(sharing(value)?),
+            "mode" => self.mode = Some(number(value, 8).ok_or_else(invalid)?),
+            "uid" => self.uid = Some(number(value, 10).ok_or_else(invalid)?),
+            "gid" => self.gid = Some(number(value, 10).ok_or_else(invalid)?),
             "env" => self.env = not_empty(value),
             _ => {
                 return Err(MountError::Key {
@@ -396,7 +404,7 @@ impl Mount {
 }
 
 fn kind(value: &str) -> Result<MountKind, MountError> {
-    let lower = value.to_lowercase();
+    let lower = lower(value);
     let kind = MountKind::ALL.into_iter().find(|kind| kind.name() == lower);
     kind.ok_or_else(|| MountError::Type {
         value: value.to_owned(),
@@ -405,7 +413,7 @@ fn kind(value: &str) -> Result<MountKind, MountError> {
 }
 
 fn sharing(value: &str) -> Result<Sharing, MountError> {
-    let lower = value.to_lowercase();
+    let lower = lower(value);
     let sharing = Sharing::ALL.into_iter().find(|sharing| sharing.name() == lower);
     sharing.ok_or_else(|| MountError::Sharing {
         value: value.to_owned(),
@@ -413,6 +421,6 @@ fn sharing(value: &str) -> Result<Sharing, MountError> {
     })
 }
 
-fn not_empty(value: String) -> Option<String> {
-    Some(value).filter(|value| !value.is_empty())
+fn not_empty(value: &str) -> Option<String> {
+    (!value.is_empty()).then(|| value.to_owned())
 }

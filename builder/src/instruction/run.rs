@@ -2,6 +2,7 @@
 
 use super::{Command, Device, Heredoc, MountFlag};
 use crate::syntax::heredoc_word;
+use crate::text::Text;
 
 /// A RUN instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +47,13 @@ pub enum Security {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunScript {
     /// The words, without a shell.
-    Exec(Vec<String>),
+    Exec(Vec<Text>),
     /// Text for the shell.
-    Shell(String),
+    Shell(Text),
     /// A file of that name and content, made executable; the shell is given its path.
     File {
         /// The file's name.
-        name: String,
+        name: Text,
         /// Its content.
         content: Vec<u8>,
     },
@@ -78,19 +79,19 @@ impl Run {
         };
         let Some(first) = self.heredocs.first() else { return RunScript::Shell(text.clone()) };
         if !self.is_single_heredoc() {
-            let mut script = text.clone();
+            let mut script = text.to_string();
             for heredoc in &self.heredocs {
                 script.push('\n');
                 script.push_str(&heredoc.body_text());
                 script.push_str(&heredoc.name);
             }
-            return RunScript::Shell(script);
+            return RunScript::Shell(script.into());
         }
         let content = first.content();
         if content.starts_with(b"#!") {
             RunScript::File { name: first.name.clone(), content }
         } else {
-            RunScript::Shell(first.content_text())
+            RunScript::Shell(first.content_text().into())
         }
     }
 }

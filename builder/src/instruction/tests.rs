@@ -33,8 +33,8 @@ fn problems(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn strings(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
+fn strings(words: &[&str]) -> Vec<Text> {
+    words.iter().copied().map(Text::from).collect()
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn pairs() {
         Instruction::Env(pairs) | Instruction::Label(pairs) => pairs,
         other => panic!("{other:?}"),
     };
-    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let pair = |key: &str, value: &str| (Text::from(key), Text::from(value));
     assert_eq!(
         pairs("ENV A=b C=\"d e\" F="),
         [pair("A", "b"), pair("C", "\"d e\""), pair("F", "")]
@@ -144,7 +144,7 @@ fn commands() {
         Instruction::Run(run) => run.command,
         other => panic!("{other:?}"),
     };
-    assert_eq!(command("CMD"), Command::Shell(String::new()));
+    assert_eq!(command("CMD"), Command::Shell(Text::default()));
     assert_eq!(command("CMD []"), Command::Exec(vec![]));
     assert_eq!(command("CMD echo \"a  b\" # tail"), Command::Shell("echo \"a  b\" # tail".into()));
     assert_eq!(command("ENTRYPOINT [\"a\", \"b c\"]"), Command::Exec(strings(&["a", "b c"])));
@@ -196,7 +196,7 @@ fn run_scripts() {
         Instruction::Run(run) => run.script(),
         other => panic!("{other:?}"),
     };
-    let shell = |text: &str| RunScript::Shell(text.to_owned());
+    let shell = |text: &str| RunScript::Shell(text.into());
     assert_eq!(script("RUN a b"), shell("a b"));
     assert_eq!(script("RUN <<EOF\na\nb\nEOF"), shell("a\nb\n"));
     assert_eq!(script("RUN <<-EOF\n\ta\n\t\tb\n\tEOF"), shell("a\nb\n"));
@@ -259,8 +259,8 @@ fn copy_heredocs() {
     let copy = copy_of("COPY <<EOF a.txt <<-'b' /d/\nx\nEOF\n\ty\nb");
     assert_eq!(copy.sources, ["a.txt"]);
     let source = |name: &str, content: &str, expand| CopySource {
-        name: name.to_owned(),
-        content: content.as_bytes().to_vec(),
+        name: name.into(),
+        content: content.as_bytes().into(),
         expand,
     };
     assert_eq!(copy.heredocs, [source("EOF", "x\n", true), source("b", "y\n", false)]);
@@ -353,8 +353,8 @@ fn triggers() {
 #[track_caller]
 fn mount(text: &str) -> Result<Mount, String> {
     let scope = vec![("T".to_owned(), "tmpfs".to_owned()), ("D".to_owned(), "dir".to_owned())];
-    let mut expander = |word: &str| expand(word, '\\', &scope).map(|expanded| expanded.text);
-    mount::parse(text, &mut expander).map_err(|error| error.to_string())
+    mount::parse(text, &mut |word| Ok(expand(word, '\\', &scope)?.text.into()))
+        .map_err(|error| error.to_string())
 }
 
 #[test]

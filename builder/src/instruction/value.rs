@@ -42,30 +42,49 @@ pub(super) fn parse_size(value: &str) -> Option<u64> {
     Some(bytes)
 }
 
-/// The fields of one line of comma-separated values with RFC 4180 quoting.
-pub(super) fn csv_fields(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
-    if text.is_empty() {
-        return Err("EOF");
-    }
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let (field, after) = if let Some(quoted) = rest.strip_prefix('"') {
+/// The fields of one line of comma-separated values with RFC 4180 quoting. Nothing follows an error.
+pub(super) fn csv_fields(text: &str) -> CsvFields<'_> {
+    CsvFields { rest: Some(text), is_empty: text.is_empty() }
+}
+
+/// See [`csv_fields`].
+pub(super) struct CsvFields<'a> {
+    /// What follows the fields so far, if another one does.
+    rest: Option<&'a str>,
+    /// Whether there is not even an empty field.
+    is_empty: bool,
+}
+
+impl<'a> CsvFields<'a> {
+    fn field(&mut self, text: &'a str) -> Result<Cow<'a, str>, &'static str> {
+        if self.is_empty {
+            return Err("EOF");
+        }
+        let (field, after) = if let Some(quoted) = text.strip_prefix('"') {
             let (field, after) = quoted_field(quoted)?;
             (Cow::Owned(field), after)
         } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            if rest[..end].contains('"') {
+            let end = memchr::memchr2(b',', b'"', text.as_bytes()).unwrap_or(text.len());
+            (Cow::Borrowed(&text[..end]), &text[end..])
+        };
+        match after.as_bytes().first() {
+            None => {}
+            Some(b',') => self.rest = Some(&after[1..]),
+            Some(_) if matches!(field, Cow::Borrowed(_)) => {
                 return Err("bare \" in non-quoted-field");
             }
-            (Cow::Borrowed(&rest[..end]), &rest[end..])
-        };
-        fields.push(field);
-        match after.strip_prefix(',') {
-            Some(next) => rest = next,
-            None if after.is_empty() => return Ok(fields),
-            None => return Err("extraneous or missing \" in quoted-field"),
+            Some(_) => return Err("extraneous or missing \" in quoted-field"),
         }
+        Ok(field)
+    }
+}
+
+impl<'a> Iterator for CsvFields<'a> {
+    type Item = Result<Cow<'a, str>, &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.rest.take()?;
+        Some(self.field(text))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::plan::{BaseFacts, ImageKey};
 use crate::scope::{BuildArgs, EnvList};
 use crate::source::Span;
 use crate::suggest;
+use crate::text::Text;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is known of the world around a Dockerfile.
@@ -226,7 +227,7 @@ impl<'a> Walk<'a, '_, '_> {
         }
     }
 
-    fn env(&mut self, located: &'a Located, pairs: &[(String, String)]) {
+    fn env(&mut self, located: &'a Located, pairs: &[(Text, Text)]) {
         let mut set = Vec::new();
         for (index, (name, value)) in pairs.iter().enumerate() {
             let name = self.expand(located, located.word_span(index), name);
@@ -311,7 +312,7 @@ impl<'a> Walk<'a, '_, '_> {
         } else if let Some(value) = self.graph.global.value(&arg.name) {
             self.known.set(&arg.name, value, true);
         } else {
-            self.known.declared.insert(arg.name.clone());
+            self.known.declared.insert(arg.name.to_string());
         }
     }
 

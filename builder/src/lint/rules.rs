@@ -310,7 +310,7 @@ impl<'a> Globals<'a> {
         for arg in args() {
             let default =
                 arg.default.as_ref().and_then(|text| expand(text, escape, &defaults).ok());
-            defaults.extend(default.map(|default| (arg.name.clone(), default.text)));
+            defaults.extend(default.map(|default| (arg.name.to_string(), default.text)));
         }
         let redefines_target = args().any(|arg| arg.name == TARGET_PLATFORM);
         Self { escape, declared, defaults, redefines_target }

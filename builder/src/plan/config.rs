@@ -1,9 +1,11 @@
 //! Instructions that change the config, and WORKDIR, which makes a directory besides.
 
-use super::stage::{Planner, Problem};
+use super::stage::{Planner, Problem, StageState};
 use super::{Action, Step};
 use crate::instruction::format::{go_list, go_quote_list};
 use crate::instruction::{ArgDecl, Command, Healthcheck, Located, expose, signal};
+use crate::text::Text;
+use crate::tree::clean_onto;
 use lapstrake_layerstore::oci;
 use std::sync::Arc;
 
@@ -18,25 +20,26 @@ pub(super) fn arg(
     located: &Located,
     args: &[ArgDecl],
 ) -> Result<(), Problem> {
-    let mut shown = String::from("ARG");
+    let mut shown = planner.room();
+    shown.push_str("ARG");
     for arg in args {
         let value = match (planner.given.value(&arg.name), &arg.default) {
             (Some(given), _) => {
                 planner.note_read(arg.name.clone(), true);
-                Some(given.to_owned())
+                Some(Text::from(given))
             }
             (None, Some(default)) => {
                 let place = planner.in_file(located, arg.span);
                 Some(planner.expand(default).map_err(|problem| problem.at(place))?)
             }
             (None, None) => {
-                let value = planner.input.graph.global.value(&arg.name).map(str::to_owned);
+                let value = planner.input.graph.global.shared_value(&arg.name).cloned();
                 planner.note_read(arg.name.clone(), value.is_some());
                 value
             }
         };
         if let Some(value) = value.as_ref().filter(|_| !NOT_IN_ENV.contains(&&*arg.name)) {
-            planner.set(&arg.name, value)?;
+            planner.set(&arg.name, value.clone())?;
         }
         shown.push(' ');
         shown.push_str(&arg.name);
@@ -50,7 +53,8 @@ pub(super) fn arg(
             None => planner.state.args.push((arg.name.clone(), value)),
         }
     }
-    planner.history(shown, false);
+    planner.arguments_changed();
+    planner.history_in(shown, false);
     planner.check_variables()
 }
 
@@ -58,8 +62,8 @@ pub(super) fn arg(
 fn pairs(
     planner: &Planner<'_>,
     located: &Located,
-    raw: &[(String, String)],
-) -> Result<Vec<(String, String)>, Problem> {
+    raw: &[(Text, Text)],
+) -> Result<Vec<(Text, Text)>, Problem> {
     let (mut pairs, mut problems) = (Vec::with_capacity(raw.len()), Vec::new());
     for (index, (name, value)) in raw.iter().enumerate() {
         match planner.expand(name).and_then(|name| Ok((name, planner.expand(value)?))) {
@@ -70,27 +74,26 @@ fn pairs(
     Problem::together(problems).map(|()| pairs)
 }
 
-fn shown_pairs(instruction: &str, pairs: &[(String, String)]) -> String {
-    let length = pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
-    let mut shown = String::with_capacity(instruction.len() + length);
+fn show_pairs(planner: &mut Planner<'_>, instruction: &str, pairs: &[(Text, Text)]) {
+    let mut shown = planner.room();
     shown.push_str(instruction);
     for (name, value) in pairs {
         for part in [" ", name, "=", value] {
             shown.push_str(part);
         }
     }
-    shown
+    planner.history_in(shown, false);
 }
 
 pub(super) fn env(
     planner: &mut Planner<'_>,
     located: &Located,
-    raw: &[(String, String)],
+    raw: &[(Text, Text)],
 ) -> Result<(), Problem> {
     let pairs = pairs(planner, located, raw)?;
     for (name, value) in &pairs {
-        planner.set(name, value)?;
-        let pair = [name, "=", value].concat();
+        planner.set(name, value.clone())?;
+        let pair = [name.as_str(), "=", value].concat();
         let env = &mut planner.state.config.env;
         let same = |old: &&mut String| {
             old.strip_prefix(name.as_str())
@@ -101,47 +104,57 @@ pub(super) fn env(
             None => env.push(pair),
         }
     }
-    planner.history(shown_pairs("ENV", &pairs), false);
+    show_pairs(planner, "ENV", &pairs);
     planner.check_variables()
 }
 
 pub(super) fn label(
     planner: &mut Planner<'_>,
     located: &Located,
-    raw: &[(String, String)],
+    raw: &[(Text, Text)],
 ) -> Result<(), Problem> {
     let pairs = pairs(planner, located, raw)?;
-    planner.history(shown_pairs("LABEL", &pairs), false);
-    planner.state.config.labels.extend(pairs);
+    show_pairs(planner, "LABEL", &pairs);
+    let strings = |(name, value): (Text, Text)| (name.to_string(), value.to_string());
+    planner.state.config.labels.extend(pairs.into_iter().map(strings));
     Ok(())
 }
 
 impl Planner<'_> {
     /// The words that run a shell-form command.
-    pub(super) fn with_shell(&self, text: String) -> Vec<String> {
-        let shell = &self.state.config.shell;
-        let mut words = Vec::with_capacity(shell.len().max(DEFAULT_SHELL.len()) + 1);
-        if shell.is_empty() {
-            words.extend(DEFAULT_SHELL.map(str::to_owned));
-        } else {
-            words.extend_from_slice(shell);
-        }
+    pub(super) fn with_shell(&self, text: Text) -> Vec<Text> {
+        let mut words = Vec::with_capacity(self.state.shell.len() + 1);
+        words.extend_from_slice(&self.state.shell);
         words.push(text);
         words
     }
 
-    fn command(&self, command: &Command) -> Vec<String> {
+    fn command(&self, command: &Command) -> Vec<Text> {
         match command {
             Command::Exec(words) => words.clone(),
             Command::Shell(text) => self.with_shell(text.clone()),
         }
     }
+
+    /// Fills in what the state keeps in a form that steps can share.
+    pub(super) fn share_config(state: &mut StageState) {
+        let config = &state.config;
+        state.user = Text::from(&config.user);
+        // The root is where steps run when nothing else is said.
+        let dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+        state.workdir = Text::from(dir);
+        state.shell = if config.shell.is_empty() {
+            DEFAULT_SHELL.map(Text::from).into()
+        } else {
+            config.shell.iter().map(Text::from).collect()
+        };
+    }
 }
 
 pub(super) fn cmd(planner: &mut Planner<'_>, command: &Command) {
     let words = planner.command(command);
-    planner.history(format!("CMD {}", go_quote_list(&words)), false);
-    planner.state.config.cmd = words;
+    planner.history(["CMD ", &go_quote_list(&words)].concat(), false);
+    planner.state.config.cmd = strings(&words);
     planner.state.config.args_escaped = true;
     planner.state.cmd_set = true;
 }
@@ -149,38 +162,45 @@ pub(super) fn cmd(planner: &mut Planner<'_>, command: &Command) {
 pub(super) fn entrypoint(planner: &mut Planner<'_>, command: &Command) {
     let words = planner.command(command);
     planner.history(format!("ENTRYPOINT {}", go_quote_list(&words)), false);
-    planner.state.config.entrypoint = words;
+    planner.state.config.entrypoint = strings(&words);
     if !planner.state.cmd_set {
         planner.state.config.cmd.clear();
     }
 }
 
-pub(super) fn shell(planner: &mut Planner<'_>, words: &[String]) {
-    planner.state.config.shell = words.to_vec();
+fn strings(words: &[Text]) -> Vec<String> {
+    words.iter().map(Text::to_string).collect()
+}
+
+pub(super) fn shell(planner: &mut Planner<'_>, words: &[Text]) {
+    planner.state.config.shell = strings(words);
+    planner.state.shell = words.into();
     planner.history(format!("SHELL {}", go_list(words)), false);
 }
 
-pub(super) fn user(planner: &mut Planner<'_>, user: &str) -> Result<(), Problem> {
+pub(super) fn user(planner: &mut Planner<'_>, user: &Text) -> Result<(), Problem> {
     let user = planner.expand(user)?;
-    planner.history(format!("USER {user}"), false);
-    planner.state.config.user = user;
+    planner.history(["USER ", &user].concat(), false);
+    user.as_str().clone_into(&mut planner.state.config.user);
+    planner.state.user = user;
     Ok(())
 }
 
 pub(super) fn workdir(
     planner: &mut Planner<'_>,
     located: &Located,
-    path: &str,
+    path: &Text,
 ) -> Result<(), Problem> {
     let path = planner.expand(path)?;
     // An absolute path is kept as it is written, and so is the present one when none is given; a
     // relative one is cleaned by being joined.
-    let dir = match path.as_str() {
-        "" => planner.workdir().to_owned(),
+    let dir = match &*path {
+        "" => planner.state.workdir.clone(),
         _ if path.starts_with('/') => path,
-        _ => absolute(planner.workdir(), &path),
+        _ => absolute(&planner.state.workdir, &path).into(),
     };
-    planner.state.config.working_dir.clone_from(&dir);
+    dir.as_str().clone_into(&mut planner.state.config.working_dir);
+    planner.state.workdir = dir.clone();
     // Other ways to write the root make a layer, an empty one.
     let makes_layer = dir != "/";
     let title: Arc<str> = ["WORKDIR ", &dir].concat().into();
@@ -188,8 +208,8 @@ pub(super) fn workdir(
     if makes_layer {
         planner.steps.push(Step {
             span: located.span,
-            title,
-            action: Action::Workdir { path: dir, user: planner.state.config.user.clone() },
+            title: title.into(),
+            action: Action::Workdir { path: dir, user: planner.state.user.clone() },
         });
     }
     Ok(())
@@ -197,24 +217,21 @@ pub(super) fn workdir(
 
 /// Join a path to the working directory and clean it: no `.`, no `..`, no slash at the end.
 pub(super) fn absolute(workdir: &str, path: &str) -> String {
-    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{workdir}/{path}") };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in joined.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            name => parts.push(name),
-        }
+    let mut clean = Vec::with_capacity(workdir.len() + path.len() + "//".len());
+    if !path.starts_with('/') {
+        clean_onto(&mut clean, workdir.as_bytes());
     }
-    format!("/{}", parts.join("/"))
+    clean_onto(&mut clean, path.as_bytes());
+    if clean.is_empty() {
+        clean.push(b'/');
+    }
+    String::from_utf8(clean).expect("because whole parts of texts are text")
 }
 
 pub(super) fn expose(
     planner: &mut Planner<'_>,
     located: &Located,
-    raw: &[String],
+    raw: &[Text],
 ) -> Result<(), Problem> {
     let (mut ports, mut problems) = (Vec::new(), Vec::new());
     for (index, word) in raw.iter().enumerate() {
@@ -225,7 +242,7 @@ pub(super) fn expose(
         }
     }
     Problem::together(problems)?;
-    planner.history(format!("EXPOSE {}", go_list(&ports)), false);
+    planner.history(["EXPOSE ", &go_list(&ports)].concat(), false);
     for port in ports {
         planner.state.config.exposed_ports.insert(port);
     }
@@ -235,7 +252,7 @@ pub(super) fn expose(
 pub(super) fn volume(
     planner: &mut Planner<'_>,
     located: &Located,
-    raw: &[String],
+    raw: &[Text],
 ) -> Result<(), Problem> {
     let (mut paths, mut problems) = (Vec::with_capacity(raw.len()), Vec::new());
     for (index, word) in raw.iter().enumerate() {
@@ -251,7 +268,7 @@ pub(super) fn volume(
     Problem::together(problems)?;
     planner.history(format!("VOLUME {}", go_list(&paths)), false);
     for path in paths {
-        planner.state.config.volumes.insert(path);
+        planner.state.config.volumes.insert(&*path);
     }
     Ok(())
 }
@@ -268,11 +285,11 @@ pub(super) fn healthcheck(planner: &mut Planner<'_>, check: &Healthcheck) {
     });
 }
 
-pub(super) fn stop_signal(planner: &mut Planner<'_>, raw: &str) -> Result<(), Problem> {
+pub(super) fn stop_signal(planner: &mut Planner<'_>, raw: &Text) -> Result<(), Problem> {
     let text = planner.expand(raw)?;
     signal::check(&text).map_err(|e| Problem::arguments(&e))?;
     planner.history(format!("STOPSIGNAL {text}"), false);
-    planner.state.config.stop_signal = text;
+    planner.state.config.stop_signal = text.to_string();
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use crate::copy::place::destination;
 use crate::diagnostic::code;
 use crate::instruction::{Copy, Located};
 use crate::remote::{AddressError, Remote, without_login};
+use crate::text::Text;
 use std::collections::BTreeMap;
 
 pub(super) fn plan(
@@ -28,15 +29,15 @@ pub(super) fn plan(
     if sources.is_empty() && copy.heredocs.is_empty() {
         return Err(Problem::arguments("no source files were specified"));
     }
-    let checksum = copy.checksum.as_deref().map(|c| planner.expand(c)).transpose()?;
+    let checksum = copy.checksum.as_ref().map(|c| planner.expand(c)).transpose()?;
     let checksum = checksum.filter(|sum| !sum.is_empty());
     let remotes = remotes(&sources, copy, checksum.as_deref(), is_add)?;
     for place in remotes.keys() {
-        sources[*place] = without_login(&sources[*place]);
+        sources[*place] = without_login(&sources[*place]).into();
     }
     let dest_text = planner.expand(&copy.dest)?;
-    let owner = copy.chown.as_deref().map(|o| planner.expand(o)).transpose()?;
-    let mode = match copy.chmod.as_deref().map(|m| planner.expand(m)).transpose()? {
+    let owner = copy.chown.as_ref().map(|o| planner.expand(o)).transpose()?;
+    let mode = match copy.chmod.as_ref().map(|m| planner.expand(m)).transpose()? {
         Some(text) if !text.is_empty() => {
             let mode = Mode::parse(&text).map_err(|e| Problem::arguments(&e))?;
             Some((text, mode))
@@ -59,7 +60,7 @@ pub(super) fn plan(
         sources,
         remotes,
     };
-    planner.history(history(&step, copy, &dest_text), true);
+    history(planner, &step, copy, &dest_text);
     let action = Action::Copy(Box::new(step));
     planner.steps.push(Step { span: located.span, title: located.text.clone(), action });
     Ok(())
@@ -71,18 +72,18 @@ fn inline(planner: &Planner<'_>, copy: &Copy) -> Result<Vec<(String, Vec<u8>)>, 
         .iter()
         .map(|heredoc| {
             if !heredoc.expand {
-                return Ok((heredoc.name.clone(), heredoc.content.clone()));
+                return Ok((heredoc.name.to_string(), heredoc.content.to_vec()));
             }
             let text = String::from_utf8_lossy(&heredoc.content);
             let body = planner.expand_body(&heredoc.name, &text)?;
-            Ok((heredoc.name.clone(), body.into_bytes()))
+            Ok((heredoc.name.to_string(), body.into_bytes()))
         })
         .collect()
 }
 
 /// Which sources are URLs and repositories; those belong to ADD alone.
 fn remotes(
-    sources: &[String],
+    sources: &[Text],
     copy: &Copy,
     checksum: Option<&str>,
     is_add: bool,
@@ -116,10 +117,8 @@ fn remotes(
     Ok(BTreeMap::from([(0, remote)]))
 }
 
-fn history(step: &CopyStep, copy: &Copy, dest: &str) -> String {
-    let sources = step.sources.iter().map(|source| source.len() + 1).sum::<usize>();
-    let mut text =
-        String::with_capacity(sources + dest.len() + "COPY --chown=user:group".len() * 2);
+fn history(planner: &mut Planner<'_>, step: &CopyStep, copy: &Copy, dest: &str) {
+    let mut text = planner.room();
     text.push_str(if step.is_add { "ADD" } else { "COPY" });
     if step.parents {
         text.push_str(" --parents");
@@ -138,5 +137,5 @@ fn history(step: &CopyStep, copy: &Copy, dest: &str) -> String {
     copy.heredocs.iter().for_each(|heredoc| push(" <<", &heredoc.name));
     push(" ", dest);
     text.push_str(" # buildkit");
-    text
+    planner.history_in(text, true);
 }

@@ -10,6 +10,7 @@ use crate::instruction::mount::MountKind;
 use crate::instruction::{Instruction, Located};
 use crate::options::{BuildOptions, NetworkMode};
 use crate::source::SourceFile;
+use crate::text::Text;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A planned build in the forms that a build works with.
@@ -133,7 +134,8 @@ impl Stage<'_> {
     ) -> PlannedInstruction {
         let action = trace.step.map(|step| &self.plan.steps[step].action);
         let mut reads = Reads::default();
-        let as_variable = |(name, set): &(String, bool)| Variable { name: name.clone(), set: *set };
+        let as_variable =
+            |(name, set): &(Text, bool)| Variable { name: name.to_string(), set: *set };
         reads.variables = trace.reads.iter().map(as_variable).collect();
         match action {
             Some(Action::Run(run)) => read_by_run(run, located, &mut reads),
@@ -180,7 +182,7 @@ impl Stage<'_> {
             Origin::Scratch => None,
         }));
         if let Action::Copy(copy) = action {
-            all.extend(copy.remote().map(|url| Dependency::Remote { url: url.clone() }));
+            all.extend(copy.remote().map(|url| Dependency::Remote { url: url.to_string() }));
         }
         all.sort();
         all.dedup();
@@ -208,7 +210,7 @@ fn read_by_run(run: &RunStep, located: &Located, reads: &mut Reads) {
     reads.devices = run.devices.iter().map(device).collect();
     if let Instruction::Run(written) = &located.instruction {
         let heredoc = |doc: &crate::instruction::Heredoc| Heredoc {
-            name: doc.name.clone(),
+            name: doc.name.to_string(),
             bytes: doc.content().len(),
         };
         reads.heredocs = written.heredocs.iter().map(heredoc).collect();
@@ -236,12 +238,12 @@ fn mounted(planned: &PlannedMount) -> Mounted {
 }
 
 fn read_by_copy(copy: &CopyStep, reads: &mut Reads) {
-    let paths: Vec<String> = copy.paths().cloned().collect();
+    let paths: Vec<String> = copy.paths().map(Text::to_string).collect();
     if !paths.is_empty() {
         reads.files.push(Files {
             from: place(&copy.origin),
             paths,
-            excludes: copy.excludes.clone(),
+            excludes: copy.excludes.iter().map(Text::to_string).collect(),
             count: None,
             bytes: None,
         });
@@ -249,7 +251,7 @@ fn read_by_copy(copy: &CopyStep, reads: &mut Reads) {
     let heredoc =
         |(name, content): &(String, Vec<u8>)| Heredoc { name: name.clone(), bytes: content.len() };
     reads.heredocs = copy.inline.iter().map(heredoc).collect();
-    reads.remote = copy.remote().cloned().collect();
+    reads.remote = copy.remote().map(Text::to_string).collect();
 }
 
 /// The instruction after expansion. What only changes the config is shown as the history shows it.
@@ -309,7 +311,7 @@ fn copy_text(located: &Located, copy: &CopyStep) -> String {
     }
     words.extend(copy.unpack.map(|unpack| format!("--unpack={unpack}")));
     words.extend(copy.excludes.iter().map(|pattern| format!("--exclude={pattern}")));
-    words.extend(copy.sources.iter().cloned());
+    words.extend(copy.sources.iter().map(Text::to_string));
     words.extend(copy.inline.iter().map(|(name, _)| format!("<<{name}")));
     words.push(String::from_utf8_lossy(&copy.dest).into_owned());
     words.join(" ")

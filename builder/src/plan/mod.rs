@@ -9,6 +9,7 @@ mod config;
 mod copy;
 mod describe;
 mod outline;
+mod reads;
 mod run;
 mod stage;
 mod target;
@@ -29,6 +30,7 @@ use crate::options::NetworkMode;
 use crate::remote::Remote;
 use crate::scope::SharedPair;
 use crate::source::Span;
+use crate::text::Text;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::oci::{ContainerConfig, History, Platform};
 use std::collections::BTreeMap;
@@ -87,7 +89,7 @@ impl StagePlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
     /// The variables that it looked up, each once, and whether they were set.
-    pub reads: Vec<(String, bool)>,
+    pub reads: Vec<(Text, bool)>,
     /// Its place in [`StagePlan::steps`], when it makes a layer.
     pub step: Option<usize>,
     /// Its place in [`StagePlan::history()`]; ONBUILD has none.
@@ -111,7 +113,7 @@ pub struct Step {
     /// Where it is in the Dockerfile.
     pub span: Span,
     /// The instruction on one line, for people.
-    pub title: Arc<str>,
+    pub title: Text,
     /// What it does.
     pub action: Action,
 }
@@ -126,9 +128,9 @@ pub enum Action {
     /// Make the working directory.
     Workdir {
         /// Its path from the root.
-        path: String,
+        path: Text,
         /// Who owns what has to be made.
-        user: String,
+        user: Text,
     },
 }
 
@@ -160,13 +162,13 @@ pub enum Origin {
 #[derive(Debug, Clone)]
 pub struct RunStep {
     /// Program and arguments.
-    pub argv: Vec<String>,
+    pub argv: Vec<Text>,
     /// Environment in order, as the key counts it.
     pub env: Arc<Vec<SharedPair>>,
     /// Working directory.
-    pub cwd: String,
+    pub cwd: Text,
     /// USER as written, expanded.
-    pub user: String,
+    pub user: Text,
     /// A script that a heredoc holds, with its path in the step.
     pub script: Option<(String, Vec<u8>)>,
     /// Mounts, expanded, with where each reads from.
@@ -198,7 +200,7 @@ pub struct CopyStep {
     /// Where sources are.
     pub origin: Origin,
     /// Sources as written, expanded; those that are not here without passwords.
-    pub sources: Vec<String>,
+    pub sources: Vec<Text>,
     /// What those sources are that do not lie in `origin`, by their place among `sources`.
     pub remotes: BTreeMap<usize, Remote>,
     /// Files whose contents stand in the Dockerfile: name and content.
@@ -206,33 +208,33 @@ pub struct CopyStep {
     /// Destination from the root; a trailing slash means a directory.
     pub dest: Vec<u8>,
     /// `--chown`, expanded.
-    pub owner: Option<String>,
+    pub owner: Option<Text>,
     /// `--chmod`, as written and parsed.
-    pub mode: Option<(String, Mode)>,
+    pub mode: Option<(Text, Mode)>,
     /// `--link`, where it has an effect.
     pub link: bool,
     /// `--parents`.
     pub parents: bool,
     /// `--exclude`.
-    pub excludes: Vec<String>,
+    pub excludes: Vec<Text>,
     /// `--unpack`, when given.
     pub unpack: Option<bool>,
     /// `--checksum`, expanded.
-    pub checksum: Option<String>,
+    pub checksum: Option<Text>,
 }
 
 impl CopyStep {
     /// The sources that ADD fetches.
-    pub fn remote(&self) -> impl Iterator<Item = &String> {
+    pub fn remote(&self) -> impl Iterator<Item = &Text> {
         self.split(true)
     }
 
     /// The sources that are paths and wildcards.
-    pub fn paths(&self) -> impl Iterator<Item = &String> {
+    pub fn paths(&self) -> impl Iterator<Item = &Text> {
         self.split(false)
     }
 
-    fn split(&self, remote: bool) -> impl Iterator<Item = &String> {
+    fn split(&self, remote: bool) -> impl Iterator<Item = &Text> {
         let all = self.sources.iter().enumerate();
         all.filter(move |(place, _)| self.remotes.contains_key(place) == remote)
             .map(|(_, text)| text)

@@ -1,12 +1,13 @@
 //! RUN into steps.
 
 use super::config::absolute;
-use super::stage::{Planner, Problem};
+use super::stage::{Planner, Problem, StageState};
 use super::{Action, Origin, PlannedMount, RunStep, Step};
 use crate::diagnostic::code;
 use crate::instruction::mount::MountKind;
 use crate::instruction::{Located, MountFlag, Network, Run, RunScript, Security};
 use crate::options::NetworkMode;
+use crate::text::Text;
 use std::fmt::Write as _;
 
 /// Where heredoc scripts with a `#!` line are found in a step.
@@ -18,14 +19,14 @@ pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> R
         RunScript::Shell(text) => (planner.with_shell(text), None),
         RunScript::File { name, content } => {
             let path = format!("{SCRIPT_DIR}/{name}");
-            (planner.with_shell(path.clone()), Some((path, content)))
+            (planner.with_shell(Text::from(&path)), Some((path, content)))
         }
     };
     let mounts = mounts(planner, located, run)?;
     let step = RunStep {
         env: planner.state.env.shared(),
-        cwd: planner.workdir().to_owned(),
-        user: planner.state.config.user.clone(),
+        cwd: planner.state.workdir.clone(),
+        user: planner.state.user.clone(),
         mounts,
         network: network(planner, run.network)?,
         insecure: insecure(planner, run.security)?,
@@ -33,7 +34,7 @@ pub(super) fn plan(planner: &mut Planner<'_>, located: &Located, run: &Run) -> R
         script,
         argv,
     };
-    planner.history(history(planner, &step.argv), true);
+    history(planner, &step.argv);
     let action = Action::Run(Box::new(step));
     planner.steps.push(Step { span: located.span, title: located.text.clone(), action });
     Ok(())
@@ -57,8 +58,9 @@ fn mounts(
 
 fn mount(planner: &Planner<'_>, flag: &MountFlag) -> Result<PlannedMount, Problem> {
     let bad = |message: String| Problem::new(code::BAD_MOUNT, message);
-    let mount =
-        flag.resolve(&mut |word| planner.try_expand(word)).map_err(|e| bad(e.to_string()))?;
+    let mount = flag
+        .resolve(&mut |word| planner.try_expand(&flag.text, word))
+        .map_err(|e| bad(e.to_string()))?;
     let origin = match &mount.from {
         Some(from) => planner
             .input
@@ -105,14 +107,24 @@ fn insecure(planner: &Planner<'_>, asked: Security) -> Result<bool, Problem> {
 }
 
 /// `RUN |2 a=1 b=2 /bin/sh -c …`: the declared arguments, each once, with their present values.
-fn history(planner: &Planner<'_>, argv: &[String]) -> String {
-    const END: &str = " # buildkit";
-    // Only to have room at once: most values are versions.
-    const USUAL_VALUE_BYTES: usize = 12;
-    let state = &planner.state;
-    let words = argv.iter().map(|word| word.len() + 1).sum::<usize>();
-    let args = state.args.iter().map(|(name, _)| name.len() + USUAL_VALUE_BYTES).sum::<usize>();
-    let mut text = String::with_capacity("RUN |00".len() + args + words + END.len());
+fn history(planner: &mut Planner<'_>, argv: &[Text]) {
+    let mut text = planner.room();
+    if let Some(head) = &planner.run_head {
+        text.push_str(head);
+    } else {
+        push_head(&mut text, &planner.state);
+        planner.run_head = Some(text.clone());
+    }
+    for word in argv {
+        text.push(' ');
+        text.push_str(word);
+    }
+    text.push_str(" # buildkit");
+    planner.history_in(text, true);
+}
+
+/// What comes before the words of every RUN as long as no variable changes.
+fn push_head(text: &mut String, state: &StageState) {
     text.push_str("RUN");
     if !state.args.is_empty() {
         let written = write!(text, " |{}", state.args.len());
@@ -120,17 +132,8 @@ fn history(planner: &Planner<'_>, argv: &[String]) -> String {
     }
     for (name, value) in &state.args {
         let value = state.env.value(name).or(value.as_deref()).unwrap_or_default();
-        push_words(&mut text, &[" ", name, "=", value]);
-    }
-    for word in argv {
-        push_words(&mut text, &[" ", word]);
-    }
-    text.push_str(END);
-    text
-}
-
-fn push_words(text: &mut String, words: &[&str]) {
-    for word in words {
-        text.push_str(word);
+        for part in [" ", name, "=", value] {
+            text.push_str(part);
+        }
     }
 }

@@ -1,17 +1,20 @@
 //! One stage's instructions, in order, into steps, config and history.
 
+use super::reads::Reads;
 use super::{BaseFacts, DEFAULT_PATH, HistoryDraft, StagePlan, Step, Trace};
 use super::{config, copy, run};
 use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
-use crate::expand::{Budget, ExpandError, Expanded, Lexer};
+use crate::expand::{Budget, ExpandError, Lexer};
 use crate::graph::{Graph, StageNode};
 use crate::instruction::{Instruction, Located};
 use crate::limits::{MAX_HISTORY_BYTES, MAX_VARIABLES};
 use crate::options::BuildOptions;
 use crate::scope::{BuildArgs, EnvList};
 use crate::source::{SourceFile, Span};
+use crate::text::Text;
 use lapstrake_layerstore::oci::{ContainerConfig, History};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -43,9 +46,13 @@ pub struct StageState {
     /// ARG and ENV, the later declaration of a name winning.
     pub(super) env: EnvList,
     /// Declared arguments in order, with their values, for the history of RUN.
-    pub(super) args: Vec<(String, Option<String>)>,
+    pub(super) args: Vec<(Text, Option<Text>)>,
     /// The run configuration so far.
     pub(super) config: ContainerConfig,
+    /// Its user, working directory and shell (the defaults, where it says nothing), which steps share.
+    pub(super) user: Text,
+    pub(super) workdir: Text,
+    pub(super) shell: Arc<[Text]>,
     /// Who made it.
     pub(super) author: String,
     /// Whether this stage set a CMD itself.
@@ -64,8 +71,12 @@ pub(super) struct Planner<'a> {
     pub(super) given: BuildArgs,
     pub(super) state: StageState,
     pub(super) steps: Vec<Step>,
+    /// What the history of each RUN begins with; none when a variable was changed since the last one.
+    pub(super) run_head: Option<String>,
+    /// Room for one text of the history.
+    room: String,
     /// What the instruction at hand has read.
-    trace: RefCell<Trace>,
+    reads: RefCell<Reads>,
 }
 
 /// A problem of one instruction, and the others that it has.
@@ -118,16 +129,21 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
         given: BuildArgs::new(&input.options.build_args),
         state: initial(input).map_err(|e| BuildError::plan(e.to_string()))?,
         steps: Vec::new(),
-        trace: RefCell::default(),
+        run_head: None,
+        room: String::new(),
+        reads: RefCell::default(),
     };
     let mut problems = input.stage.trigger_problems.clone();
     let mut traces = Vec::with_capacity(input.stage.instructions.len());
     for located in &input.stage.instructions {
         let (entries, steps) = (planner.state.history.len(), planner.steps.len());
         let result = planner.instruction(located);
-        let mut trace = planner.trace.take();
-        trace.entry = (planner.state.history.len() > entries).then_some(entries);
-        trace.step = (planner.steps.len() > steps).then_some(steps);
+        let mut trace = Trace {
+            reads: planner.reads.get_mut().take(),
+            step: (planner.steps.len() > steps).then_some(steps),
+            entry: (planner.state.history.len() > entries).then_some(entries),
+            problem: None,
+        };
         match result {
             Err(problem) if input.guess && located.text.contains('$') => {
                 trace.problem = Some(problem.message);
@@ -189,6 +205,7 @@ fn initial(input: &StageInput<'_>) -> Result<StageState, ExpandError> {
         state.env.set("PATH", DEFAULT_PATH);
         state.config.env.push(format!("PATH={DEFAULT_PATH}"));
     }
+    Planner::share_config(&mut state);
     Ok(state)
 }
 
@@ -234,20 +251,36 @@ impl Planner<'_> {
     }
 
     /// Expand one word with what is set before this instruction.
-    pub(super) fn expand(&self, word: &str) -> Result<String, Problem> {
+    pub(super) fn expand(&self, word: &Text) -> Result<Text, Problem> {
         if self.lexer().is_plain(word) {
-            return Ok(word.to_owned());
+            return Ok(word.clone());
         }
-        self.try_expand(word).map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
+        let expanded = self.try_expand(word, word);
+        expanded
+            .map(|text| Text::from(&*text))
+            .map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
     }
 
-    /// The same, leaving the error as it is.
-    pub(super) fn try_expand(&self, word: &str) -> Result<String, ExpandError> {
-        Ok(self.note(self.lexer().expand(word, &self.state.env)?))
+    /// Expand a word that is part of a text, leaving the error as it is.
+    pub(super) fn try_expand<'w>(
+        &self,
+        text: &Text,
+        word: &'w str,
+    ) -> Result<Cow<'w, str>, ExpandError> {
+        let lexer = self.lexer();
+        if lexer.is_plain(word) {
+            return Ok(Cow::Borrowed(word));
+        }
+        let note = &mut |name: &str, is_set| self.note_read(text.part_of(name), is_set);
+        let expanded = lexer.expand_noting(word, &self.state.env, note)?;
+        Ok(Cow::Owned(expanded))
     }
 
     /// Expand a word of EXPOSE, which is cut into words only then.
-    pub(super) fn expand_words(&self, word: &str) -> Result<Vec<String>, Problem> {
+    pub(super) fn expand_words(&self, word: &Text) -> Result<Vec<String>, Problem> {
+        if self.lexer().is_plain(word) && !word.contains(char::is_whitespace) {
+            return Ok(vec![word.to_string()]);
+        }
         self.expand(word)?;
         let words = self.lexer().words(word, &self.state.env);
         words.map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
@@ -255,10 +288,10 @@ impl Planner<'_> {
 
     /// Expand the body of a heredoc.
     pub(super) fn expand_body(&self, name: &str, body: &str) -> Result<String, Problem> {
-        let expanded = Lexer::of_bodies().within(self.input.budget).expand(body, &self.state.env);
-        let expanded =
-            expanded.map_err(|e| Problem::expansion(&format!("the heredoc `{name}`"), &e))?;
-        Ok(self.note(expanded))
+        let note = &mut |name: &str, is_set| self.note_read(Text::from(name), is_set);
+        let lexer = Lexer::of_bodies().within(self.input.budget);
+        let expanded = lexer.expand_noting(body, &self.state.env, note);
+        expanded.map_err(|e| Problem::expansion(&format!("the heredoc `{name}`"), &e))
     }
 
     fn lexer(&self) -> Lexer<'_> {
@@ -270,28 +303,14 @@ impl Planner<'_> {
         if located.span == self.input.stage.span { located.line_span } else { part }
     }
 
-    /// Remember what an expansion read.
-    pub(super) fn note(&self, expanded: Expanded) -> String {
-        let Expanded { text, reads, unset } = expanded;
-        // Names stand in the same order in both.
-        let mut unset = unset.iter().peekable();
-        for name in reads {
-            let is_set = unset.next_if(|unset| **unset == name).is_none();
-            self.note_read(name, is_set);
-        }
-        text
-    }
-
     /// Remember that a variable was looked up.
-    pub(super) fn note_read(&self, name: String, is_set: bool) {
-        let mut trace = self.trace.borrow_mut();
-        if !trace.reads.iter().any(|(known, _)| *known == name) {
-            trace.reads.push((name, is_set));
-        }
+    pub(super) fn note_read(&self, name: Text, is_set: bool) {
+        self.reads.borrow_mut().note(name, is_set);
     }
 
     /// Set a variable. The steps so far keep the list that they saw, so that this may copy it.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+    pub(super) fn set(&mut self, name: &Text, value: Text) -> Result<(), Problem> {
+        self.arguments_changed();
         let copied = self.state.env.bytes_to_copy();
         let spent = self.input.budget.spend(copied);
         spent.map_err(|e| Problem::expansion("the variables", &e))?;
@@ -311,6 +330,11 @@ impl Planner<'_> {
         }
     }
 
+    /// What is said of arguments in the history has to be put together again.
+    pub(super) fn arguments_changed(&mut self) {
+        self.run_head = None;
+    }
+
     /// Add a history entry.
     pub(super) fn history(&mut self, created_by: impl Into<Arc<str>>, makes_layer: bool) {
         let created_by = created_by.into();
@@ -318,11 +342,21 @@ impl Planner<'_> {
         self.state.history.push(HistoryDraft { created_by, makes_layer });
     }
 
+    /// An empty text to write a history entry into, for [`Self::history_in`].
+    pub(super) fn room(&mut self) -> String {
+        let mut room = std::mem::take(&mut self.room);
+        room.clear();
+        room
+    }
+
+    /// Add a history entry that was written into [`Self::room`].
+    pub(super) fn history_in(&mut self, room: String, makes_layer: bool) {
+        self.history(room.as_str(), makes_layer);
+        self.room = room;
+    }
+
     /// The working directory, `/` when none is set.
     pub(super) fn workdir(&self) -> &str {
-        match self.state.config.working_dir.as_str() {
-            "" => "/",
-            dir => dir,
-        }
+        &self.state.workdir
     }
 }

@@ -7,6 +7,8 @@
 use std::ops::Range;
 
 use crate::source::{Span, decode};
+use crate::text::Text;
+use std::sync::Arc;
 
 /// A whole file: what stands where, and what its directives say.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +57,7 @@ pub enum ItemKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comment {
     /// The text after `#`, trimmed.
-    pub text: String,
+    pub text: Text,
     /// From `#` to the end of the line.
     pub span: Span,
 }
@@ -107,7 +109,7 @@ impl Escape {
 #[derive(Clone, Debug)]
 pub struct Node {
     /// The first word as written; empty if the line is nothing but a continuation.
-    pub keyword: String,
+    pub keyword: Text,
     /// Where the keyword stands.
     pub keyword_span: Span,
     /// The leading words that begin with `--`, unquoted.
@@ -135,6 +137,12 @@ impl Node {
         &self.line.text[self.rest.clone()]
     }
 
+    /// The same, to keep.
+    #[must_use]
+    pub fn rest_text(&self) -> Text {
+        self.line.text.part(self.rest.clone())
+    }
+
     /// Where the text after keyword and flags stands; the keyword's place if there is none.
     #[must_use]
     pub fn rest_span(&self) -> Span {
@@ -158,7 +166,7 @@ impl Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagWord {
     /// The word, with its `--`.
-    pub text: String,
+    pub text: Text,
     /// Where it stands, quotes included.
     pub span: Span,
 }
@@ -167,9 +175,9 @@ pub struct FlagWord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heredoc {
     /// The word that ends it, unquoted; the file's name for COPY and ADD.
-    pub name: String,
+    pub name: Text,
     /// The lines as they stand in the file, line endings and leading tabs included.
-    pub body: Vec<u8>,
+    pub body: Arc<[u8]>,
     /// Whether variables in the body are expanded: no part of the word was quoted.
     pub expand: bool,
     /// `<<-`: leading tabs are stripped from each line.
@@ -185,7 +193,7 @@ impl Heredoc {
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
         if !self.strip_tabs {
-            return self.body.clone();
+            return self.body.to_vec();
         }
         let mut content = Vec::with_capacity(self.body.len());
         for line in self.body.split_inclusive(|byte| *byte == b'\n') {
@@ -212,7 +220,7 @@ impl Heredoc {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogicalLine {
     /// The joined text.
-    pub text: String,
+    pub text: Text,
     /// (offset in `text`, offset in the file) where a run of equal bytes begins; empty if there is one.
     runs: Vec<(usize, usize)>,
     /// Offset in the file of the first run.
@@ -222,34 +230,43 @@ pub struct LogicalLine {
 }
 
 impl LogicalLine {
-    /// Joins pieces of the file, each with its offset.
-    pub(super) fn join(pieces: &[(usize, &[u8])]) -> Self {
-        let mut bytes = Vec::with_capacity(pieces.iter().map(|(_, piece)| piece.len()).sum());
+    /// A line by itself, as if it were a file.
+    pub(super) fn of(text: Text) -> Self {
+        Self { end: text.len(), text, runs: Vec::new(), start: 0 }
+    }
+
+    /// Joins pieces of the file, each with its offset. A lone piece of `file`, when that is text as a
+    /// whole, is not copied; `room` is memory to join the others in.
+    pub(super) fn join(pieces: &[(usize, &[u8])], file: Option<&Text>, room: &mut Vec<u8>) -> Self {
+        if let ([(start, piece)], Some(file)) = (pieces, file) {
+            let (start, end) = (*start, start + piece.len());
+            return Self { text: file.part(start..end), runs: Vec::new(), start, end };
+        }
+        room.clear();
         let mut runs = Vec::with_capacity(if pieces.len() > 1 { pieces.len() } else { 0 });
         for (offset, piece) in pieces {
             if pieces.len() > 1 {
-                runs.push((bytes.len(), *offset));
+                runs.push((room.len(), *offset));
             }
-            bytes.extend_from_slice(piece);
+            room.extend_from_slice(piece);
         }
         let start = pieces.first().map_or(0, |(offset, _)| *offset);
         let end = pieces.last().map_or(0, |(offset, piece)| offset + piece.len());
-        match String::from_utf8(bytes) {
-            Ok(text) => Self { text, runs, start, end },
-            Err(error) => {
-                if runs.is_empty() {
-                    runs.push((0, start));
-                }
-                Self::join_invalid(&error.into_bytes(), &runs, end)
-            }
+        if let Ok(text) = std::str::from_utf8(room) {
+            return Self { text: Text::from(text), runs, start, end };
         }
+        if runs.is_empty() {
+            runs.push((0, start));
+        }
+        Self::join_invalid(room, &runs, end)
     }
 
     /// As [`Self::join`], for bytes that are no UTF-8: a bad byte grows to the three of U+FFFD, so
     /// the run ends there and the next begins after it.
     fn join_invalid(bytes: &[u8], runs: &[(usize, usize)], end: usize) -> Self {
         let start = runs.first().map_or(0, |(_, offset)| *offset);
-        let mut line = Self { text: String::new(), runs: Vec::new(), start, end };
+        let mut text = String::new();
+        let mut line = Self { text: Text::default(), runs: Vec::new(), start, end };
         let to_file = |at: usize| {
             let run = runs[runs.partition_point(|(start, _)| *start <= at).saturating_sub(1)];
             run.1 + (at - run.0)
@@ -258,21 +275,21 @@ impl LogicalLine {
         let mut at = 0;
         for chunk in bytes.utf8_chunks() {
             let valid_end = at + chunk.valid().len();
-            line.runs.push((line.text.len(), to_file(at)));
+            line.runs.push((text.len(), to_file(at)));
             while let Some(start) = starts.next_if(|start| *start < valid_end) {
                 if start > at {
-                    line.runs.push((line.text.len() + (start - at), to_file(start)));
+                    line.runs.push((text.len() + (start - at), to_file(start)));
                 }
             }
-            line.text.push_str(chunk.valid());
+            text.push_str(chunk.valid());
             at = valid_end;
             for _ in chunk.invalid() {
-                line.runs.push((line.text.len(), to_file(at)));
-                line.text.push(char::REPLACEMENT_CHARACTER);
+                line.runs.push((text.len(), to_file(at)));
+                text.push(char::REPLACEMENT_CHARACTER);
                 at += 1;
             }
         }
-        line
+        Self { text: text.into(), ..line }
     }
 
     /// The offset in the file of the byte at `at` of the text.
@@ -292,6 +309,10 @@ impl LogicalLine {
     /// stands between, too.
     #[must_use]
     pub fn span(&self, part: Range<usize>) -> Span {
+        if self.runs.is_empty() && part.start < part.end {
+            let file = |at: usize| (self.start + at).min(self.end);
+            return Span::new(file(part.start), file(part.end - 1) + 1);
+        }
         let start = self.offset(part.start);
         if part.end <= part.start {
             return Span::new(start, start);

@@ -5,12 +5,13 @@
 //! says, since the lines are meant for a shell.
 
 use crate::expand::{ExpandError, Lexer, NoScope};
+use crate::text::Text;
 
 /// What a heredoc's opening word says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeredocWord {
     /// The word that ends the body, unquoted.
-    pub name: String,
+    pub name: Text,
     /// Whether variables in the body are expanded: no part of the word is quoted.
     pub expand: bool,
     /// `<<-`: leading tabs go.
@@ -43,6 +44,10 @@ fn read(word: &str) -> Result<Option<HeredocWord>, ExpandError> {
     if rest.is_empty() || rest.contains('<') {
         return Ok(None);
     }
+    let fd = word[..digits].parse().unwrap_or(0);
+    if Lexer::new('\\').is_plain(rest) && !rest.contains(char::is_whitespace) {
+        return Ok(Some(HeredocWord { name: Text::from(rest), expand: true, strip_tabs, fd }));
+    }
     let plain = Lexer::new('\\').keep_unset().words(rest, &NoScope)?;
     let [name] = plain.as_slice() else { return Ok(None) };
     let raw = Lexer::new('\\').raw_quotes().keep_unset().words(rest, &NoScope)?;
@@ -50,9 +55,9 @@ fn read(word: &str) -> Result<Option<HeredocWord>, ExpandError> {
     Ok(Some(HeredocWord {
         // Quotes that went away were quotes; an escaped one is part of the name and stays.
         expand: count_quotes(name) == count_quotes(quoted),
-        name: name.clone(),
+        name: Text::from(name),
         strip_tabs,
-        fd: word[..digits].parse().unwrap_or(0),
+        fd,
     }))
 }
 

@@ -6,21 +6,22 @@
 //! on the heap.
 
 use crate::limits::MAX_JSON_DEPTH;
+use std::borrow::Cow;
 
 /// What a text is, read as the JSON form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JsonForm {
+pub enum JsonForm<'a> {
     /// No valid JSON array.
     NotJson,
     /// A valid array with an element that is no string.
     NotStrings,
     /// An array of strings.
-    Strings(Vec<String>),
+    Strings(Vec<Cow<'a, str>>),
 }
 
 /// Reads a text as the JSON form.
 #[must_use]
-pub fn json_form(text: &str) -> JsonForm {
+pub fn json_form(text: &str) -> JsonForm<'_> {
     let text = text.trim_start();
     if !text.starts_with('[') {
         return JsonForm::NotJson;
@@ -45,9 +46,9 @@ enum Expect {
     Key,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// The outermost array; `None` where the text is no JSON.
-    fn array(&mut self) -> Option<JsonForm> {
+    fn array(&mut self) -> Option<JsonForm<'a>> {
         let mut strings = Vec::new();
         let mut only_strings = true;
         self.at = 1;
@@ -175,20 +176,21 @@ impl Reader<'_> {
         (self.at > start).then_some(())
     }
 
-    fn string(&mut self) -> Option<String> {
-        let mut string = String::new();
+    fn string(&mut self) -> Option<Cow<'a, str>> {
+        let mut string = Cow::Borrowed("");
         self.at += 1;
         loop {
             let rest = &self.text[self.at..];
-            let run = rest.find(|c: char| c == '"' || c == '\\' || c < ' ')?;
-            string.push_str(&rest[..run]);
+            let run = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' '))?;
+            // What is added to nothing is borrowed.
+            string += &rest[..run];
             self.at += run;
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
                     return Some(string);
                 }
-                b'\\' => string.push(self.escape()?),
+                b'\\' => string.to_mut().push(self.escape()?),
                 _ => return None,
             }
         }

@@ -11,6 +11,7 @@ use crate::limits::{
     MAX_LINE_BYTES,
 };
 use crate::source::{SourceFile, Span, decode};
+use crate::text::Text;
 
 /// The byte order mark, dropped from the first line.
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -21,15 +22,19 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
     let mut parser = Parser {
         lines: Lines { bytes: &source.bytes, at: 0 },
-        ast: Ast::default(),
+        ast: Ast { items: Vec::with_capacity(usual_items(source)), ..Ast::default() },
         diagnostics: Vec::new(),
         zone: DirectiveZone::default(),
         comments: Vec::new(),
         instructions: 0,
         pieces: Vec::new(),
+        room: Vec::new(),
+        text: None,
     };
     if source.bytes.len() > MAX_DOCKERFILE_BYTES {
         parser.give_up(0, &format!("the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes"));
+    } else {
+        parser.text = std::str::from_utf8(&source.bytes).ok().map(Text::from);
     }
     while let Some(line) = parser.lines.next() {
         if parser.instructions > MAX_INSTRUCTIONS {
@@ -46,6 +51,12 @@ pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
     let Parser { ast, mut diagnostics, .. } = parser;
     diagnostic::tidy(&mut diagnostics);
     (ast, diagnostics)
+}
+
+/// So many items a file of that length has, as people write them; for more there will be room.
+fn usual_items(source: &SourceFile) -> usize {
+    const USUAL_ITEM_BYTES: usize = 64;
+    source.bytes.len().min(MAX_DOCKERFILE_BYTES) / USUAL_ITEM_BYTES
 }
 
 /// A physical line: offsets of its first byte and of the byte after its newline.
@@ -84,6 +95,10 @@ struct Parser<'a> {
     instructions: usize,
     /// Room for the pieces of one instruction.
     pieces: Vec<(usize, &'a [u8])>,
+    /// Room for them together.
+    room: Vec<u8>,
+    /// The whole file, if it is UTF-8.
+    text: Option<Text>,
 }
 
 impl<'a> Parser<'a> {
@@ -136,7 +151,7 @@ impl<'a> Parser<'a> {
         if let Some(directive) = directive {
             self.push(line.start, line.end, ItemKind::Directive(directive));
         } else if let Some(text) = trimmed.strip_prefix(b"#") {
-            let comment = Comment { text: decode(text).trim().to_owned(), span };
+            let comment = Comment { text: self.comment(text, start + 1), span };
             self.comments.push(comment.clone());
             self.push(line.start, line.end, ItemKind::Comment(comment));
         } else if trimmed.is_empty() {
@@ -146,6 +161,17 @@ impl<'a> Parser<'a> {
             let node = self.instruction(start, trimmed);
             let end = self.lines.at;
             self.push(line.start, end, ItemKind::Instruction(Box::new(node)));
+        }
+    }
+
+    /// What a comment says, from the bytes after its `#`.
+    fn comment(&self, bytes: &[u8], start: usize) -> Text {
+        match &self.text {
+            Some(file) => {
+                let text = file.part(start..start + bytes.len());
+                text.part_of(text.trim())
+            }
+            None => Text::from(decode(bytes).trim()),
         }
     }
 
@@ -182,11 +208,11 @@ impl<'a> Parser<'a> {
             let message = format!("the instruction is longer than {MAX_INSTRUCTION_BYTES} bytes");
             self.over_limit(Span::new(start, start + first.len()), message);
         }
-        let line = LogicalLine::join(&pieces);
+        let line = LogicalLine::join(&pieces, self.text.as_ref(), &mut self.room);
         self.pieces = pieces;
         let CommandSplit { keyword, flags, rest } = word::split_command(&line, escape);
         let mut node = Node {
-            keyword: line.text[keyword.clone()].to_owned(),
+            keyword: line.text.part(keyword.clone()),
             keyword_span: line.span(keyword),
             flags,
             rest,
@@ -263,7 +289,7 @@ impl<'a> Parser<'a> {
         }
         let heredoc = Heredoc {
             name: word.name.clone(),
-            body: self.lines.bytes[body_start..body_end].to_vec(),
+            body: self.lines.bytes[body_start..body_end].into(),
             expand: word.expand,
             strip_tabs: word.strip_tabs,
             fd: word.fd,
@@ -306,7 +332,7 @@ fn takes_heredocs(node: &Node) -> bool {
     if !node.keyword.eq_ignore_ascii_case("onbuild") {
         return word_takes_heredocs(&node.keyword, node.rest());
     }
-    let inner = LogicalLine::join(&[(0, node.rest().as_bytes())]);
+    let inner = LogicalLine::of(node.rest_text());
     let split = word::split_command(&inner, node.escape);
     word_takes_heredocs(&inner.text[split.keyword], &inner.text[split.rest])
 }

@@ -130,7 +130,7 @@ fn syntax_is_recorded_and_never_fetched() {
 fn heredocs(text: impl Into<Vec<u8>>) -> Vec<(String, String, bool, u64)> {
     let (ast, _) = parsed(text);
     let heredocs = ast.nodes().flat_map(|node| node.heredocs.clone());
-    heredocs.map(|doc| (doc.name.clone(), doc.content_text(), doc.expand, doc.fd)).collect()
+    heredocs.map(|doc| (doc.name.to_string(), doc.content_text(), doc.expand, doc.fd)).collect()
 }
 
 fn doc(name: &str, text: &str, expand: bool, fd: u64) -> (String, String, bool, u64) {
@@ -194,7 +194,7 @@ fn unterminated() {
 #[test]
 fn json_forms() {
     let strings =
-        |words: &[&str]| JsonForm::Strings(words.iter().map(|w| (*w).to_owned()).collect());
+        |words: &[&str]| JsonForm::Strings(words.iter().map(|w| String::from(*w).into()).collect());
     for (text, form) in [
         ("[]", strings(&[])),
         (" [ \"a\" ,\t\"b c\"   ,\"\" ] ", strings(&["a", "b c", ""])),

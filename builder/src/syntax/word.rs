@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use super::ast::{Escape, FlagWord, LogicalLine};
 use crate::limits::MAX_FLAGS;
+use crate::text::Text;
+use std::borrow::Cow;
 
 /// A logical line cut into its parts.
 #[derive(Debug)]
@@ -78,17 +80,27 @@ fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWo
         }
         // One more than may be shows that there are too many; the rest is read and dropped.
         if flags.len() <= MAX_FLAGS {
-            flags.push(FlagWord { text: word, span });
+            let text = match word {
+                Cow::Borrowed(word) => line.text.part_of(word),
+                Cow::Owned(word) => Text::from(word),
+            };
+            flags.push(FlagWord { text, span });
         }
     }
 }
 
 /// Reads one flag at `at`: quotes go, the escape character makes the next one literal, in quotes of
 /// either kind too.
-fn flag_word(text: &str, at: usize, escape: char) -> (String, usize) {
+fn flag_word(text: &str, at: usize, escape: char) -> (Cow<'_, str>, usize) {
     let from = &text[at..];
-    let special = |c: char| c == escape || c == '\'' || c == '"' || c.is_whitespace();
-    let end = from.find(special).unwrap_or(from.len());
+    // A byte of a character beyond ASCII may belong to a blank.
+    let special = |byte: &u8| {
+        matches!(byte, b'\'' | b'"' | b'\t'..=b'\r' | b' ' | 0x80..) || *byte == escape as u8
+    };
+    let end = from.as_bytes().iter().position(special).unwrap_or(from.len());
+    if from[end..].chars().next().is_none_or(char::is_whitespace) {
+        return (Cow::Borrowed(&from[..end]), at + end);
+    }
     let mut word = from[..end].to_owned();
     let mut quote = None;
     let mut chars = from[end..].char_indices().map(|(offset, c)| (end + offset, c));
@@ -99,26 +111,28 @@ fn flag_word(text: &str, at: usize, escape: char) -> (String, usize) {
         }
         match quote {
             Some(open) if c == open => quote = None,
-            None if c.is_whitespace() => return (word, at + offset),
+            None if c.is_whitespace() => return (word.into(), at + offset),
             None if c == '\'' || c == '"' => quote = Some(c),
             _ => word.push(c),
         }
     }
-    (word, text.len())
+    (word.into(), text.len())
 }
 
 /// Words between blanks, nothing quoted.
 pub(crate) fn blank_words(text: &str) -> Vec<Word<'_>> {
-    let mut words = Vec::new();
+    each_blank_word(text).collect()
+}
+
+/// The same, one by one.
+pub(crate) fn each_blank_word(text: &str) -> impl Iterator<Item = Word<'_>> {
     let mut at = 0;
-    for piece in text.split(is_blank) {
+    let words = text.split(is_blank).map(move |piece| {
         let range = at..at + piece.len();
         at = range.end + 1;
-        if !piece.is_empty() {
-            words.push(Word { text: piece, range });
-        }
-    }
-    words
+        Word { text: piece, range }
+    });
+    words.filter(|word| !word.text.is_empty())
 }
 
 /// Words between white space outside quotes; quotes and escapes stay in the words.
@@ -129,12 +143,13 @@ pub(crate) fn quoted_words(text: &str, escape: Escape) -> Vec<Word<'_>> {
     let mut quote = None;
     // Where the last word ends.
     let mut end = text.len();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
         if quote.is_none() && c.is_whitespace() {
             if let Some(start) = start.take() {
                 words.push(Word { text: &text[start..at], range: start..at });
             }
+            at += c.len_utf8();
             continue;
         }
         start.get_or_insert(at);
@@ -143,13 +158,26 @@ pub(crate) fn quoted_words(text: &str, escape: Escape) -> Vec<Word<'_>> {
             None if c == '\'' || c == '"' => quote = Some(c),
             _ => {}
         }
-        // An escape character at the very end is dropped.
-        if c == escape && quote != Some('\'') && chars.next().is_none() {
-            end = at;
+        let here = at;
+        at += c.len_utf8();
+        if c == escape && quote != Some('\'') {
+            match text[at..].chars().next() {
+                Some(escaped) => at += escaped.len_utf8(),
+                // An escape character at the very end is dropped.
+                None => end = here,
+            }
+        } else {
+            at += plain_run(&text.as_bytes()[at..], escape);
         }
     }
     if let Some(start) = start.filter(|start| *start < end) {
         words.push(Word { text: &text[start..end], range: start..text.len() });
     }
     words
+}
+
+/// How many bytes at the start are characters of ASCII that mean nothing between words and quotes.
+fn plain_run(bytes: &[u8], escape: char) -> usize {
+    let is_plain = |byte: &u8| matches!(byte, b'#'..=b'&' | b'('..0x7f) && *byte != escape as u8;
+    bytes.iter().position(|byte| !is_plain(byte)).unwrap_or(bytes.len())
 }

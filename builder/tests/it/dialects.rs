@@ -112,7 +112,8 @@ fn ours(text: &str) -> Reading {
         reading.heredocs += node.heredocs.len();
     }
     for stage in &file.stages {
-        reading.stages.push((stage.base.clone(), stage.name_written.clone()));
+        let name = stage.name_written.as_ref().map(ToString::to_string);
+        reading.stages.push((stage.base.to_string(), name));
         for located in &stage.instructions {
             let command = match &located.instruction {
                 Instruction::Run(run) => &run.command,
@@ -120,7 +121,9 @@ fn ours(text: &str) -> Reading {
                 _ => continue,
             };
             reading.commands.push(match command {
-                instruction::Command::Exec(words) => words.clone(),
+                instruction::Command::Exec(words) => {
+                    words.iter().map(ToString::to_string).collect()
+                }
                 instruction::Command::Shell(text) => shell_words(text),
             });
         }

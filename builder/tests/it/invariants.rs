@@ -15,6 +15,7 @@ use lapstrake_builder::options::{BuildOptions, ContextSource};
 use lapstrake_builder::source::{SourceFile, Span};
 use lapstrake_builder::syntax::{self, Ast, Heredoc, ItemKind, Node};
 use lapstrake_layerstore::oci::Platform;
+use std::sync::Arc;
 
 /// Parsing and lowering: no panic, items cover the file, every span lies in the file and cuts no
 /// character.
@@ -65,7 +66,7 @@ pub(crate) fn format(bytes: &[u8]) {
     };
     let after = SourceFile::new("Dockerfile", formatted.bytes);
     assert_eq!(Meaning::of(&source), Meaning::of(&after));
-    let bodies = |file: &SourceFile| -> Vec<Vec<u8>> {
+    let bodies = |file: &SourceFile| -> Vec<Arc<[u8]>> {
         let (ast, _) = syntax::parse(file);
         ast.nodes().flat_map(|node| node.heredocs.clone()).map(|heredoc| heredoc.body).collect()
     };
@@ -134,7 +135,7 @@ pub(crate) fn heredoc(bytes: &[u8]) {
             for heredoc in &node.heredocs {
                 assert!(heredoc.body_span.start >= end, "bodies follow each other");
                 end = heredoc.body_span.end;
-                assert_eq!(source.slice(heredoc.body_span), heredoc.body);
+                assert_eq!(source.slice(heredoc.body_span), &*heredoc.body);
                 check_heredoc(heredoc);
             }
         }
@@ -161,7 +162,7 @@ fn check_heredoc(heredoc: &Heredoc) {
     if heredoc.strip_tabs {
         assert!(!content.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"\t")));
     } else {
-        assert_eq!(content, heredoc.body);
+        assert_eq!(content, *heredoc.body);
     }
     let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').count();
     assert_eq!(lines(&content), lines(&heredoc.body));

@@ -8,6 +8,7 @@ use lapstrake_builder::instruction::{
 };
 use lapstrake_builder::source::{SourceFile, Span};
 use lapstrake_builder::syntax;
+use lapstrake_builder::text::Text;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -269,6 +270,10 @@ fn words() -> impl Strategy<Value = Vec<String>> {
     vec(WORD, 1..4)
 }
 
+fn texts(words: Vec<String>) -> Vec<Text> {
+    words.into_iter().map(Text::from).collect()
+}
+
 fn json(words: &[String]) -> String {
     serde_json::to_string(words).expect("strings become JSON")
 }
@@ -287,12 +292,12 @@ fn command(keyword: &'static str, make: fn(Command) -> Instruction) -> BoxedStra
         shell_text().prop_map(move |text| Sample::new(
             keyword,
             vec![text.clone()],
-            make(Command::Shell(text))
+            make(Command::Shell(text.into()))
         )),
         strings().prop_map(move |words| Sample::new(
             keyword,
             vec![json(&words)],
-            make(Command::Exec(words))
+            make(Command::Exec(texts(words)))
         )),
     ]
     .boxed()
@@ -311,12 +316,13 @@ fn run(command: Command) -> Instruction {
 
 fn pairs(
     keyword: &'static str,
-    make: fn(Vec<(String, String)>) -> Instruction,
+    make: fn(Vec<(Text, Text)>) -> Instruction,
 ) -> impl Strategy<Value = Sample> {
     let value = prop_oneof![WORD.boxed(), "\"[a-z #$]{0,5}\"".boxed(), "'[a-z ]{0,5}'".boxed()];
     vec((NAME, value), 1..4).prop_map(move |pairs| {
         let words = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        Sample::new(keyword, words, make(pairs))
+        let text = |(name, value): (String, String)| (name.into(), value.into());
+        Sample::new(keyword, words, make(pairs.into_iter().map(text).collect()))
     })
 }
 
@@ -327,7 +333,11 @@ fn arg() -> impl Strategy<Value = Sample> {
             None => name.clone(),
         };
         let words = args.iter().map(word).collect();
-        let decl = |(name, default)| ArgDecl { name, default, span: Span::default() };
+        let decl = |(name, default): (String, Option<String>)| ArgDecl {
+            name: name.into(),
+            default: default.map(Text::from),
+            span: Span::default(),
+        };
         Sample::new("ARG", words, Instruction::Arg(args.into_iter().map(decl).collect()))
     })
 }
@@ -355,13 +365,13 @@ fn copy() -> impl Strategy<Value = Sample> {
             words.extend(paths);
         }
         let copy = Copy {
-            sources,
-            dest,
-            from,
-            chown,
+            sources: texts(sources),
+            dest: dest.into(),
+            from: from.map(Text::from),
+            chown: chown.map(Text::from),
             link,
             parents,
-            excludes,
+            excludes: texts(excludes),
             json: as_json,
             ..Copy::default()
         };
@@ -382,14 +392,14 @@ fn run_heredoc() -> impl Strategy<Value = Sample> {
             let opening = format!("<<{dash}{word}");
             let text = program.map_or(opening.clone(), |program| format!("a{program} {opening}"));
             let heredoc = Heredoc {
-                name: "EOF".to_owned(),
-                body: body.clone().into_bytes(),
+                name: "EOF".into(),
+                body: body.as_bytes().into(),
                 expand,
                 strip_tabs,
                 fd: 0,
                 body_span: Span::default(),
             };
-            let Instruction::Run(plain) = run(Command::Shell(text.clone())) else {
+            let Instruction::Run(plain) = run(Command::Shell(text.as_str().into())) else {
                 unreachable!("because run makes a RUN")
             };
             Sample {
@@ -405,8 +415,8 @@ fn run_heredoc() -> impl Strategy<Value = Sample> {
 fn copy_heredoc() -> impl Strategy<Value = Sample> {
     (body(), body(), WORD).prop_map(|(one, two, dest)| {
         let source = |name: &str, body: &str| CopySource {
-            name: name.to_owned(),
-            content: body.as_bytes().to_vec(),
+            name: name.into(),
+            content: body.as_bytes().into(),
             expand: true,
         };
         let heredocs = vec![source("ONE", &one), source("TWO", &two)];
@@ -414,13 +424,13 @@ fn copy_heredoc() -> impl Strategy<Value = Sample> {
             keyword: "COPY",
             words: vec!["<<ONE".to_owned(), "<<TWO".to_owned(), dest.clone()],
             below: format!("{one}ONE\n{two}TWO\n"),
-            instruction: Instruction::Copy(Copy { heredocs, dest, ..Copy::default() }),
+            instruction: Instruction::Copy(Copy { heredocs, dest: dest.into(), ..Copy::default() }),
         }
     })
 }
 
-fn one(keyword: &'static str, make: fn(String) -> Instruction) -> impl Strategy<Value = Sample> {
-    WORD.prop_map(move |word| Sample::new(keyword, vec![word.clone()], make(word)))
+fn one(keyword: &'static str, make: fn(Text) -> Instruction) -> impl Strategy<Value = Sample> {
+    WORD.prop_map(move |word| Sample::new(keyword, vec![word.clone()], make(word.into())))
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
@@ -431,7 +441,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         strings().prop_map(|words| Sample::new(
             "SHELL",
             vec![json(&words)],
-            Instruction::Shell(words)
+            Instruction::Shell(texts(words))
         )),
         pairs("ENV", Instruction::Env),
         pairs("LABEL", Instruction::Label),
@@ -442,9 +452,13 @@ fn sample() -> impl Strategy<Value = Sample> {
         words().prop_map(|words| {
             let mut sorted = words.clone();
             sorted.sort();
-            Sample::new("EXPOSE", words, Instruction::Expose(sorted))
+            Sample::new("EXPOSE", words, Instruction::Expose(texts(sorted)))
         }),
-        words().prop_map(|words| Sample::new("VOLUME", words.clone(), Instruction::Volume(words))),
+        words().prop_map(|words| Sample::new(
+            "VOLUME",
+            words.clone(),
+            Instruction::Volume(texts(words))
+        )),
         one("USER", Instruction::User),
         one("WORKDIR", Instruction::Workdir),
         one("STOPSIGNAL", Instruction::StopSignal),

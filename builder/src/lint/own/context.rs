@@ -3,6 +3,7 @@
 use crate::instruction::{Instruction, Located, Stage};
 use crate::limits;
 use crate::lint::{ContextFacts, ContextPart, Facts, Found};
+use crate::text::Text;
 
 /// How many of the largest directories are named.
 const NAMED_PARTS: usize = 3;
@@ -33,7 +34,7 @@ pub(super) fn find<'a>(
 fn copies_all(located: &Located) -> bool {
     match &located.instruction {
         Instruction::Copy(copy) | Instruction::Add(copy) => {
-            let is_all = |source: &String| matches!(source.as_str(), "." | "./" | "/");
+            let is_all = |source: &Text| matches!(source.as_str(), "." | "./" | "/");
             copy.from.is_none() && copy.excludes.is_empty() && copy.sources.iter().any(is_all)
         }
         _ => false,

@@ -4,6 +4,7 @@ use super::plain_script;
 use super::shell::commands;
 use crate::instruction::{Copy, Instruction, Located};
 use crate::lint::{ContextFacts, Found};
+use crate::text::Text;
 use std::sync::Arc;
 
 /// A call that installs what a project's own files list.
@@ -83,7 +84,7 @@ pub(super) fn find<'a>(
 
 /// Whether files of the context are copied.
 fn is_of_context(copy: &Copy) -> bool {
-    let is_remote = |source: &String| source.contains("://") || source.starts_with("git@");
+    let is_remote = |source: &Text| source.contains("://") || source.starts_with("git@");
     copy.from.is_none() && !copy.sources.iter().all(is_remote)
 }
 

@@ -17,6 +17,7 @@ use crate::instruction::{Command, Copy, Dockerfile, Instruction, Located, Run, R
 use crate::plan::Origin;
 use crate::source::Span;
 use crate::suggest;
+use crate::text::Text;
 use lapstrake_layerstore::reference::Reference;
 use std::sync::Arc;
 
@@ -137,7 +138,7 @@ fn misspelled(reference: &str, earlier: &[crate::graph::StageNode]) -> Option<(S
 }
 
 /// The shell text of a RUN whose every effect shows in its text: no mount, no script elsewhere.
-fn plain_script(run: &Run) -> Option<String> {
+fn plain_script(run: &Run) -> Option<Text> {
     if !run.mounts.is_empty() || (!run.heredocs.is_empty() && !run.is_single_heredoc()) {
         return None;
     }
@@ -188,7 +189,7 @@ fn add(located: &Located) -> Option<Found<'_>> {
 
 /// Whether an ADD has no source that only ADD takes, which must show in the names alone.
 fn is_plain_copy(add: &Copy) -> bool {
-    let is_plain = |source: &String| {
+    let is_plain = |source: &Text| {
         if source.contains([':', '@', '$', '*', '?', '[', '\\', '"', '\'']) {
             return false;
         }
