@@ -85,3 +85,51 @@ fn errors_leave_every_file_alone() {
     lap.refused(["fmt"], 3, &["there is no Dockerfile"]);
     assert_eq!(fs::read_to_string(lap.work.join("good")).expect("there"), BEFORE);
 }
+
+/// A full disk, or a limit as here: the file is what it was, and nothing is beside it.
+#[test]
+fn a_write_that_fails_leaves_the_file() {
+    let lap = Lap::new("fmt-full");
+    lap.work.write("src/Dockerfile", BEFORE);
+    for action in ["fmt Dockerfile", "check --fix ."] {
+        let lap_itself = lap.command([""; 0]).get_program().to_owned();
+        let mut command = std::process::Command::new("sh");
+        command.current_dir(lap.work.join("src"));
+        command
+            .args(["-c", &format!("trap '' XFSZ; ulimit -f 0; exec \"$0\" {action} 2>&1 | cat")]);
+        let output = command.arg(lap_itself).output().expect("there is a shell");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("cannot write"), "{action}: {said}");
+        let file = lap.work.join("src/Dockerfile");
+        assert_eq!(fs::read_to_string(file).expect("there"), BEFORE, "{action}");
+        assert!(crate::support::holds_only(&lap.work.join("src"), &["Dockerfile"]), "{action}");
+    }
+}
+
+/// Files that are odd and right.
+#[test]
+fn odd_files() {
+    let lap = Lap::new("fmt-odd");
+    for (before, after) in [
+        ("FROM a\r\nrun x \\\r\n  y\r\n", "FROM a\r\nRUN x \\\r\n  y\r\n"),
+        ("\u{feff}from a\n", "FROM a\n"),
+        (
+            "FROM a\nonbuild  RUN <<E cat\nx\n  y\nE\nONBUILD copy <<A <<\"B c\" /d/\n1\nA\n 2\nB c\n",
+            "FROM a\nONBUILD RUN <<E cat\nx\n  y\nE\nONBUILD copy <<A <<\"B c\" /d/\n1\nA\n 2\nB c\n",
+        ),
+        ("#escape=`\nfrom a\nworkdir C:\\\n", "# escape=`\nFROM a\nWORKDIR C:\\\n"),
+        ("FROM a\nRUN x \\\n#c\n\n  && y", "FROM a\nRUN x \\\n  # c\n  && y\n"),
+    ] {
+        assert_eq!(fed(&lap, &["fmt", "-"], before), (Some(0), after.to_owned(), String::new()));
+        assert_eq!(fed(&lap, &["fmt", "--check", "-"], after).0, Some(0), "{after}");
+    }
+    for (broken, why) in [
+        ("", "the Dockerfile cannot be empty"),
+        ("# only this\n", "file with no instructions"),
+        ("FROM a\nCOPY <<E /\n", "heredoc"),
+    ] {
+        let (code, stdout, stderr) = fed(&lap, &["fmt", "-"], broken);
+        assert_eq!((code, stdout.as_str()), (Some(3), ""), "{broken}");
+        assert!(stderr.contains(why), "{stderr}");
+    }
+}

@@ -1,5 +1,7 @@
 //! `lap build --plan`: what it shows, and that it does nothing.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::Lap;
@@ -101,4 +103,88 @@ fn several_platforms_have_a_plan_each() {
     assert_eq!((of(0).0, of(1).0), (&json!("linux/amd64"), &json!("linux/arm64")));
     assert_eq!(of(1).1["instructions"][1]["text"], "COPY arm64.txt /");
     assert_eq!(plans.as_array().map(Vec::len), Some(2));
+}
+
+/// A file that has every field of a plan at least once, with an image `base:1` and a context `ctx`.
+const EVERY_FIELD: &str = "FROM scratch AS a\nCOPY a.txt /\nFROM a AS b\nARG X\n\
+    COPY --from=base:1 --exclude=x /a.txt /y$X/\nADD http://127.0.0.1:9/x /z\nCOPY <<T /t\nt\nT\n\
+    FROM ctx\nCOPY --from=b / /b/\n\
+    RUN --mount=from=a,source=/a.txt,target=/g --mount=from=base:1,target=/i --mount=target=/j \
+    --device=v.com/x=y true\nFROM base:1\nCOPY --from=2 / /\n";
+
+/// Every path of names in a value: `.stages[].base.kind`.
+fn fields(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let path = format!("{at}.{name}");
+                fields(member, &path, found);
+                found.insert(path);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                fields(item, &format!("{at}[]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The names in `{kind: "stage", index}` and `{name, set}`.
+fn inline(text: &str) -> BTreeSet<String> {
+    let objects = text.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let names = objects.flat_map(|object| object.split(','));
+    let name = |member: &str| member.split(':').next().unwrap_or_default().trim().to_owned();
+    names.map(|member| name(member).trim_end_matches("[]").to_owned()).collect()
+}
+
+/// The paths that docs/formats/plan.md lists: names by indentation, or within braces.
+fn documented() -> BTreeSet<String> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats/plan.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let place: String = page.split("`from` is ").nth(1).expect("it says what `from` is").into();
+    let place = inline(place.split("\n\n").next().unwrap_or_default());
+    let mut found = BTreeSet::new();
+    let mut above: Vec<(usize, String)> = Vec::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let indent = line.len() - line.trim_start().len();
+        let (names, text) = line.trim_start().split_once("  ").unwrap_or((line.trim_start(), ""));
+        if names.starts_with('|') {
+            // The line before goes on.
+            let (_, parent) = above.last().expect("there is a line before");
+            found.extend(inline(names).iter().map(|name| format!("{parent}.{name}")));
+            continue;
+        }
+        above.retain(|(at, _)| *at < indent);
+        let parent = above.last().map(|(_, path)| path.clone()).unwrap_or_default();
+        for name in names.split(", ") {
+            let path = format!("{parent}.{name}");
+            found.insert(path.trim_end_matches("[]").to_owned());
+            for member in inline(text) {
+                if member == "from" {
+                    found.extend(place.iter().map(|name| format!("{path}.from.{name}")));
+                }
+                found.insert(format!("{path}.{member}"));
+            }
+            above.push((indent, path));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_page_has_every_field_and_no_other() {
+    let lap = Lap::new("plan-page");
+    lap.work.write("base/a.txt", "one");
+    lap.work.write("context/a.txt", "one");
+    lap.work.write("ctx/b.txt", "two");
+    let base = lap.context("base", "FROM scratch\nCOPY a.txt /\n");
+    lap.ok(["build", "-q", "-t", "base:1", &base]);
+    let context = lap.context("context", EVERY_FIELD);
+    let mut found = BTreeSet::new();
+    let ctx = format!("ctx={}", lap.work.join("ctx").display());
+    let plan = lap.ok(["build", "--plan=json", "--build-context", &ctx, &context]);
+    fields(&serde_json::from_str(&plan).expect("JSON"), "", &mut found);
+    assert_eq!(found, documented());
 }
