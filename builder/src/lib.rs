@@ -9,7 +9,7 @@
 //! the layer store, runs steps through [`lapstrake_runner::Runner`] and reaches the network only through
 //! [`lapstrake_layerstore::source::ImageSource`] and [`remote::RemoteSource`]. Nothing here prints, reads
 //! the environment, or takes the clock: the caller hands those in as [`BuildOptions`] and receives
-//! [`event::Event`]s.
+//! [`event::Event`]s. [`embed`] has a whole build in ten lines.
 #![forbid(unsafe_code)]
 
 pub mod share;
@@ -44,6 +44,7 @@ pub mod exec;
 pub mod check;
 pub mod image;
 pub mod verify;
+pub mod embed;
 
 pub use error::BuildError;
 pub use exec::build;

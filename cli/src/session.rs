@@ -6,10 +6,11 @@
 use crate::args::PlatformArgs;
 use crate::error::CommandError;
 use crate::settings::Settings;
+use lapstrake_builder::embed::open_options;
 use lapstrake_layerstore::layers::OverlayXattr;
 use lapstrake_layerstore::reference::Reference;
-use lapstrake_layerstore::store::{IdRange, ImageRecord, OpenOptions, OwnerMap, Store};
-use lapstrake_runner::{EnterOptions, Entered, IdMap, IdMaps};
+use lapstrake_layerstore::store::{ImageRecord, OpenOptions, Store};
+use lapstrake_runner::{EnterOptions, Entered};
 use std::sync::Arc;
 
 /// An open store and how this process stands to it.
@@ -42,16 +43,8 @@ impl Session {
     /// missing.
     pub(crate) fn open(settings: Settings) -> Result<Self, CommandError> {
         let entered = lapstrake_runner::enter(&EnterOptions::default())?;
-        let owner_map = Some(owner_map(&entered.maps()));
-        let overlay_xattr = match entered {
-            Entered::Root(_) => OverlayXattr::Trusted,
-            _ => OverlayXattr::User,
-        };
-        Self::open_store(
-            settings,
-            &OpenOptions { create: true, overlay_xattr, owner_map },
-            Some(entered),
-        )
+        let options = open_options(&entered);
+        Self::open_store(settings, &options, Some(entered))
     }
 
     /// Opens the store for a command that reads names and tables of contents and never touches
@@ -123,17 +116,4 @@ impl Session {
             }
         }
     }
-}
-
-/// The mapping in the store's words.
-fn owner_map(maps: &IdMaps) -> OwnerMap {
-    let ranges = |map: &IdMap| {
-        let range = |range: &lapstrake_runner::IdRange| IdRange {
-            inside: range.inside,
-            outside: range.outside,
-            length: range.count,
-        };
-        map.0.iter().map(range).collect()
-    };
-    OwnerMap { uids: ranges(&maps.users), gids: ranges(&maps.groups) }
 }

@@ -36,6 +36,23 @@ pub trait ImageSource: Send + Sync {
     }
 }
 
+/// For builds that have only the images of the store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoImages;
+
+impl ImageSource for NoImages {
+    fn fetch(
+        &self,
+        _reference: &Reference,
+        _platform: &Platform,
+        _store: &Store,
+        _lease: &Lease,
+        _purpose: Purpose,
+    ) -> Result<Option<ImageRecord>, SourceError> {
+        Ok(None)
+    }
+}
+
 /// An image that was looked at and not fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {

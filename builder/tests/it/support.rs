@@ -6,11 +6,10 @@ use lapstrake_builder::options::ContextSource;
 use lapstrake_builder::plan::BuildPlan;
 use lapstrake_builder::remote::NoRemotes;
 use lapstrake_builder::{BuildError, BuildOptions, build};
-use lapstrake_layerstore::layers::{OverlayXattr, Purpose};
+use lapstrake_layerstore::layers::OverlayXattr;
 use lapstrake_layerstore::oci::Platform;
-use lapstrake_layerstore::reference::Reference;
-use lapstrake_layerstore::source::{ImageSource, SourceError};
-use lapstrake_layerstore::store::{ImageRecord, Lease, OpenOptions, OwnerMap, Store};
+use lapstrake_layerstore::source::NoImages;
+use lapstrake_layerstore::store::{OpenOptions, OwnerMap, Store};
 use lapstrake_runner::{Cancel, Exit, RunError, Runner, Spec, Stream};
 use std::fs;
 use std::path::PathBuf;
@@ -122,21 +121,5 @@ impl Runner for Refusing {
         _cancel: &Cancel,
     ) -> Result<Exit, RunError> {
         Ok(Exit::Code(99))
-    }
-}
-
-/// Nothing can be fetched.
-struct NoImages;
-
-impl ImageSource for NoImages {
-    fn fetch(
-        &self,
-        _reference: &Reference,
-        _platform: &Platform,
-        _store: &Store,
-        _lease: &Lease,
-        _purpose: Purpose,
-    ) -> Result<Option<ImageRecord>, SourceError> {
-        Ok(None)
     }
 }
