@@ -114,8 +114,8 @@ fn make_directories(
     let mut missing = Vec::new();
     let mut at = path;
     while let Some(dir) = at {
-        match staging.get(&dir)? {
-            Some(node) if node.is_dir() => break,
+        match staging.kind(&dir)? {
+            Some(Kind::Dir) => break,
             Some(_) => return Err(not_a_directory(&dir)),
             None => missing.push(dir.clone()),
         }
@@ -161,8 +161,8 @@ fn place_item(
     if !item.node.is_dir() {
         return put_file(staging, target, &item.node, how);
     }
-    match staging.get(&target)? {
-        Some(old) if !old.is_dir() => Err(not_a_directory(&target)),
+    match staging.kind(&target)? {
+        Some(kind) if kind != Kind::Dir => Err(not_a_directory(&target)),
         _ => staging.put(target, how.dressed(&item.node)),
     }
 }
@@ -178,10 +178,8 @@ fn put_file(
     node: &Node,
     how: &Placement,
 ) -> Result<(), BuildError> {
-    match staging.get(&target)? {
-        Some(old) if old.is_dir() => {
-            Err(BuildError::FileOverDirectory { path: format!("/{target}") })
-        }
+    match staging.kind(&target)? {
+        Some(Kind::Dir) => Err(BuildError::FileOverDirectory { path: format!("/{target}") }),
         _ => staging.put(target, how.dressed(node)),
     }
 }

@@ -7,6 +7,7 @@ use crate::tree::{Node, Tree};
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::{Entry, Kind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Additions over a base tree; itself a tree that shows both.
 pub struct Staging<'a> {
@@ -16,6 +17,9 @@ pub struct Staging<'a> {
     opaque: BTreeSet<LayerPath>,
     /// The time that a directory gets when something is put into it.
     now: i64,
+    /// The directory that was asked about last, and whether the base may be seen in it: files come by
+    /// directory.
+    seen: Mutex<Option<(LayerPath, bool)>>,
 }
 
 impl std::fmt::Debug for Staging<'_> {
@@ -27,14 +31,15 @@ impl std::fmt::Debug for Staging<'_> {
 impl<'a> Staging<'a> {
     /// Nothing added yet.
     pub fn over(base: &'a dyn Tree, now: i64) -> Self {
-        Self { base, added: BTreeMap::new(), opaque: BTreeSet::new(), now }
+        let (added, opaque) = (BTreeMap::new(), BTreeSet::new());
+        Self { base, added, opaque, now, seen: Mutex::new(None) }
     }
 
     /// Put `node` at `path`, replacing what is there together with everything below it unless both are
     /// directories.
     pub fn put(&mut self, path: LayerPath, node: Node) -> Result<(), BuildError> {
-        let old = self.get(&path)?;
-        let merges = old.as_ref().is_some_and(|old| old.is_dir() && node.is_dir());
+        let old = self.kind(&path)?;
+        let merges = old == Some(Kind::Dir) && node.is_dir();
         if old.is_some() && !merges {
             self.forget_below(&path);
             if node.is_dir() {
@@ -44,8 +49,22 @@ impl<'a> Staging<'a> {
         if !merges && let Some(parent) = path.parent() {
             self.set_time(&parent, self.now)?;
         }
+        self.seen().take_if(|(dir, _)| dir.starts_with(&path));
         self.added.insert(path, node);
         Ok(())
+    }
+
+    /// What is at `path`.
+    pub fn kind(&self, path: &LayerPath) -> Result<Option<Kind>, BuildError> {
+        if let Some(node) = self.added.get(path) {
+            return Ok(Some(node.kind));
+        }
+        Ok(self.below(path)?.map(|node| node.kind))
+    }
+
+    /// What the base shows at `path`, unless something above it was replaced.
+    fn below(&self, path: &LayerPath) -> Result<Option<Node>, BuildError> {
+        if path.is_root() || self.base_visible(path) { self.base.get(path) } else { Ok(None) }
     }
 
     /// Set the modification time of the directory at `path`. The root is in no layer, so its time does not
@@ -54,7 +73,9 @@ impl<'a> Staging<'a> {
         if path.is_root() {
             return Ok(());
         }
-        if let Some(mut node) = self.get(path)?.filter(|node| node.mtime != mtime) {
+        if let Some(node) = self.added.get_mut(path) {
+            node.mtime = mtime;
+        } else if let Some(mut node) = self.get(path)?.filter(|node| node.mtime != mtime) {
             node.mtime = mtime;
             self.added.insert(path.clone(), node);
         }
@@ -63,6 +84,7 @@ impl<'a> Staging<'a> {
 
     /// Drop what was added below `path`.
     fn forget_below(&mut self, path: &LayerPath) {
+        *self.seen() = None;
         let below: Vec<LayerPath> = self
             .added
             .range(path.clone()..)
@@ -80,7 +102,24 @@ impl<'a> Staging<'a> {
 
     /// Whether the base may be seen at `path`: nothing above it was replaced.
     fn base_visible(&self, path: &LayerPath) -> bool {
-        let mut at = path.parent();
+        let Some(directory) = path.parent() else { return true };
+        let mut seen = self.seen();
+        match &*seen {
+            Some((known, visible)) if *known == directory => *visible,
+            _ => {
+                let visible = self.base_visible_in(&directory);
+                *seen = Some((directory, visible));
+                visible
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<(LayerPath, bool)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn base_visible_in(&self, directory: &LayerPath) -> bool {
+        let mut at = Some(directory.clone());
         while let Some(dir) = at {
             if self.opaque.contains(&dir) || self.added.get(&dir).is_some_and(|n| !n.is_dir()) {
                 return false;
@@ -138,14 +177,20 @@ impl<'a> Staging<'a> {
         for path in same {
             self.added.remove(&path);
         }
+        *self.seen() = None;
         Ok(())
     }
 
     /// A layer names the directories above everything it changes, as they are.
     fn add_parents(&mut self) -> Result<(), BuildError> {
         let mut missing = BTreeSet::new();
+        let mut last = None;
         for path in self.added.keys() {
             let mut at = path.parent();
+            if at == last {
+                continue;
+            }
+            last.clone_from(&at);
             while let Some(dir) = at {
                 if dir.is_root() || self.added.contains_key(&dir) || !missing.insert(dir.clone()) {
                     break;
@@ -167,7 +212,7 @@ impl Tree for Staging<'_> {
         if let Some(node) = self.added.get(path) {
             return Ok(Some(node.clone()));
         }
-        if path.is_root() || self.base_visible(path) { self.base.get(path) } else { Ok(None) }
+        self.below(path)
     }
 
     fn children(&self, path: &LayerPath) -> Result<Vec<(Vec<u8>, Node)>, BuildError> {
