@@ -7,12 +7,13 @@ use super::memo::Memo;
 use super::{ContextTree, stamp_of};
 use crate::copy::Selected;
 use crate::error::BuildError;
-use crate::tree::{Node, Stamp};
+use crate::tree::Node;
 use lapstrake_layerstore::contents::{ContentWriter, Contents};
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::Kind;
 use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -135,32 +136,33 @@ impl Hasher<'_> {
             return Ok(ContentHash::of(b""));
         };
         let mut file = tree.open_file(&job.path)?;
-        let before: Stamp = stamp_of(&file, &shown)?;
-        if before != seen {
-            return Err(changed());
-        }
-        let (hash, size) = match writer {
-            Some(writer) => writer.put_file(&mut file, seen.size)?,
-            None => hash_only(&mut file, &shown)?,
+        let read = match writer {
+            Some(writer) => writer.put_file(&mut file, seen.size).map_err(BuildError::from),
+            None => hash_only(&mut file, seen.size, &shown),
         };
-        let after = stamp_of(&file, &shown)?;
-        if after != before || size != seen.size {
+        // What is after the reading as it was when it was selected did not change in between.
+        if stamp_of(&file, &shown)? != seen {
             return Err(changed());
         }
-        lock(self.memo).put(before, hash, self.build_start_ns);
+        let (hash, size) = read?;
+        if size != seen.size {
+            return Err(changed());
+        }
+        lock(self.memo).put(seen, hash, self.build_start_ns);
         Ok(hash)
     }
 }
 
 /// Hash of a file whose bytes are not kept.
-fn hash_only(file: &mut File, shown: &Path) -> Result<(ContentHash, u64), BuildError> {
+fn hash_only(file: &mut File, size: u64, shown: &Path) -> Result<(ContentHash, u64), BuildError> {
     let mut hasher = blake3::Hasher::new();
-    let size = std::io::copy(file, &mut hasher).map_err(|source| BuildError::Context {
-        verb: "read",
-        path: shown.to_owned(),
-        errno: source.raw_os_error().unwrap_or(0),
-        source,
-    })?;
+    let size =
+        std::io::copy(&mut file.take(size), &mut hasher).map_err(|source| BuildError::Context {
+            verb: "read",
+            path: shown.to_owned(),
+            errno: source.raw_os_error().unwrap_or(0),
+            source,
+        })?;
     Ok((ContentHash::from_bytes(*hasher.finalize().as_bytes()), size))
 }
 
@@ -174,4 +176,55 @@ fn collect<'a>(node: &'a mut Node, path: &LayerPath, jobs: &mut Vec<Job<'a>>) {
 /// A lock whose holder panicked still guards data that is only ever replaced whole.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::{Selector, select::select};
+    use std::fs;
+
+    /// What hashing says of `file` that was three bytes when it was selected and changed since.
+    fn after(change: impl Fn(&Path)) -> Result<Option<ContentHash>, BuildError> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "abc").unwrap();
+        let tree = ContextTree::open(dir.path(), None).unwrap();
+        let mut selected = select(&tree, b"file", &Selector::default()).unwrap();
+        change(&file);
+        let memo = Mutex::default();
+        Hasher { contents: None, memo: &memo, build_start_ns: 0 }.fill(&tree, &mut selected)?;
+        Ok(selected[0].node.content)
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_selected_is_refused() {
+        assert_eq!(after(|_| ()).unwrap(), Some(ContentHash::of(b"abc")));
+        let is_refused = |change: &dyn Fn(&Path)| match after(change) {
+            Err(BuildError::ContextChanged { path }) => path.ends_with("/file"),
+            _ => false,
+        };
+        assert!(is_refused(&|file| fs::write(file, "abcdef").unwrap()), "grown");
+        assert!(is_refused(&|file| fs::write(file, "a").unwrap()), "shrunk");
+        let rewrite = |file: &Path| {
+            fs::write(file, "xyz").unwrap();
+            // Clocks of file systems may be too coarse to see it.
+            let file = File::options().write(true).open(file).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        };
+        assert!(is_refused(&rewrite), "rewritten");
+        let replace = |file: &Path| {
+            fs::write(file.with_extension("new"), "abc").unwrap();
+            fs::rename(file.with_extension("new"), file).unwrap();
+        };
+        assert!(is_refused(&replace), "another file with the same bytes");
+        assert!(
+            is_refused(&|file| {
+                fs::remove_file(file).unwrap();
+                fs::create_dir(file).unwrap()
+            }),
+            "a directory"
+        );
+        assert!(after(|file| fs::remove_file(file).unwrap()).is_err(), "gone");
+    }
 }

@@ -10,6 +10,7 @@ use crate::tree::{Node, Resolved, Tree, resolve};
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::{Entry, Kind};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 const NOW: i64 = 1_000;
@@ -212,4 +213,51 @@ fn links_stay_inside() {
     assert_eq!(follow("abs/new/../x"), Resolved::Missing(path("d/x")));
     assert_eq!(follow("f/x"), Resolved::NotADirectory(path("f")));
     assert_eq!(follow("../../.."), Resolved::Found(LayerPath::root()));
+}
+
+fn any_path() -> impl Strategy<Value = String> {
+    proptest::string::string_regex("[ab](/[ab]){0,3}").unwrap()
+}
+
+proptest! {
+    /// Whatever is put where, and whoever asked before, a staging shows what was put over the base.
+    #[test]
+    fn a_staging_shows_what_was_put(
+        base in proptest::collection::btree_set(any_path(), 0..6),
+        puts in proptest::collection::vec((any_path(), any::<bool>(), any_path()), 0..12),
+    ) {
+        let mut shown = memory(&[]);
+        let put_into = |shown: &mut Memory, at: &LayerPath, node: Node| {
+            let is_dir = |node: &Node| node.is_dir();
+            let parent = at.parent().and_then(|parent| shown.0.get(&parent).map(is_dir));
+            if parent != Some(true) {
+                return false;
+            }
+            if !(node.is_dir() && shown.0.get(at).is_some_and(is_dir)) {
+                shown.0.retain(|path, _| !path.starts_with(at));
+            }
+            shown.0.insert(at.clone(), node);
+            true
+        };
+        for at in &base {
+            put_into(&mut shown, &path(at), Node::directory(0o755, 0, 0, 5));
+        }
+        let below = Memory(shown.0.clone());
+        let mut staging = Staging::over(&below, NOW);
+        for (at, is_dir, asked) in puts {
+            let at = path(&at);
+            let node = if is_dir { Node::directory(0o755, 0, 0, 7) } else { Node::empty_file(0o644, 7) };
+            staging.get(&path(&asked)).unwrap();
+            if put_into(&mut shown, &at, node.clone()) {
+                staging.put(at, node).unwrap();
+            }
+            staging.kind(&path(&asked)).unwrap();
+            let everywhere = shown.0.keys().cloned().chain([path(&asked), path("a/b/a"), path("b/a")]);
+            for at in everywhere {
+                let kind = shown.0.get(&at).map(|node| node.kind);
+                prop_assert_eq!(staging.kind(&at).unwrap(), kind, "{}", at);
+                prop_assert_eq!(staging.get(&at).unwrap().map(|node| node.kind), kind, "{}", at);
+            }
+        }
+    }
 }

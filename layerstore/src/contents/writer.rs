@@ -57,13 +57,15 @@ impl ContentWriter {
         }
     }
 
-    /// Takes all of `file`, from where it stands; `length` is a guess.
+    /// Takes `length` bytes of `file` from where it stands, or what there is of them.
+    ///
+    /// Whoever must know that it did not grow looks at it afterwards; here nobody reads on to see.
     pub fn put_file(
         &mut self,
         file: &mut File,
         length: u64,
     ) -> Result<(ContentHash, u64), StoreError> {
-        self.put_sized(file, length)
+        self.put_sized(&mut file.take(length), length)
     }
 
     /// Takes all of `reader`.
