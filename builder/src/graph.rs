@@ -325,11 +325,9 @@ impl Graph {
 
     /// The named context that stands for an image or stage of this name.
     fn named_context(&self, name: &str) -> Option<(String, NamedContext)> {
-        let platform = format!("{name}::{}", self.platform);
-        let found = [platform.as_str(), name]
-            .into_iter()
-            .find_map(|key| self.contexts.get_key_value(key))
-            .or_else(|| self.contexts.get_key_value(&familiar(name)?));
+        let name = familiar(name).unwrap_or_else(|| name.to_owned());
+        let keys = [format!("{name}::{}", self.platform), name];
+        let found = keys.iter().find_map(|key| self.contexts.get_key_value(key));
         found.map(|(key, context)| (key.clone(), context.clone()))
     }
 

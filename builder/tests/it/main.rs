@@ -10,4 +10,5 @@ mod plan;
 mod real_files;
 mod repairs;
 mod semantics;
+mod statements;
 mod support;

@@ -7,7 +7,7 @@ use lapstrake_builder::plan::{BaseFacts, HistoryDraft, ImageKey, StagePlan, pars
 use std::collections::BTreeMap;
 
 /// The plan of the target, with a base image of which everything is known.
-fn target(options: &BuildOptions, base: &BaseFacts) -> Result<StagePlan, String> {
+pub(crate) fn target(options: &BuildOptions, base: &BaseFacts) -> Result<StagePlan, String> {
     let failed = |error: lapstrake_builder::BuildError| error.to_string();
     let parsed = parse(options).map_err(failed)?;
     let mut graph: Graph =
@@ -28,7 +28,7 @@ fn history(text: &str) -> Vec<String> {
     entries(&planned(text).expect(text))
 }
 
-fn entries(plan: &StagePlan) -> Vec<String> {
+pub(crate) fn entries(plan: &StagePlan) -> Vec<String> {
     let entry = |draft: &HistoryDraft| {
         if draft.makes_layer {
             draft.created_by.to_string()
@@ -39,7 +39,7 @@ fn entries(plan: &StagePlan) -> Vec<String> {
     plan.history().iter().map(entry).collect()
 }
 
-fn with_args(text: &str, args: &[(&str, &str)]) -> StagePlan {
+pub(crate) fn with_args(text: &str, args: &[(&str, &str)]) -> StagePlan {
     let mut options = BuildOptions::of(text);
     options.build_args = args.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     target(&options, &BaseFacts::default()).expect(text)
@@ -115,7 +115,7 @@ fn arguments_for_the_builder_reach_no_step() {
 }
 
 /// What a build of a file would complain of, as the text that each problem points at.
-fn pointed_at(text: &str) -> Vec<&str> {
+pub(crate) fn pointed_at(text: &str) -> Vec<&str> {
     match lapstrake_builder::plan::plan(&BuildOptions::of(text), &mut |_| None) {
         Err(lapstrake_builder::BuildError::Dockerfile { diagnostics, .. }) => {
             diagnostics.iter().map(|found| &text[found.span.range()]).collect()
