@@ -5,6 +5,7 @@
 //! threads asks the producer's result first, since a short stream is only its consequence.
 
 use std::{
+    collections::VecDeque,
     io::{self, BufRead, Read, Write},
     sync::{
         Arc,
@@ -36,7 +37,11 @@ pub(crate) fn channel_of_large() -> (SyncSender<Chunk>, Receiver<Chunk>) {
 pub(crate) struct ChunkWriter {
     consumers: Vec<SyncSender<Chunk>>,
     chunk_bytes: usize,
+    /// The chunk in the making, and how much of it there is.
     buffer: Vec<u8>,
+    filled: usize,
+    /// Chunks that were sent last: the first is used again when every consumer is done with it.
+    sent: VecDeque<Chunk>,
     written: u64,
     /// Whether the others go on when a consumer is gone.
     may_leave: bool,
@@ -44,8 +49,9 @@ pub(crate) struct ChunkWriter {
 
 impl ChunkWriter {
     pub(crate) fn new(chunk_bytes: usize, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
-        let buffer = Vec::with_capacity(chunk_bytes);
-        ChunkWriter { consumers, chunk_bytes, buffer, written: 0, may_leave: false }
+        let (buffer, sent) = (vec![0; chunk_bytes], VecDeque::new());
+        let (filled, written, may_leave) = (0, 0, false);
+        ChunkWriter { consumers, chunk_bytes, buffer, filled, sent, written, may_leave }
     }
 
     /// A consumer that is gone does not stop the producer as long as there is another one.
@@ -55,15 +61,18 @@ impl ChunkWriter {
 
     /// Sends the rest, ends the streams, says how many bytes there were.
     pub(crate) fn finish(mut self) -> io::Result<u64> {
-        if !self.buffer.is_empty() {
+        if self.filled > 0 {
+            self.buffer.truncate(self.filled);
             self.send()?;
         }
         Ok(self.written)
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let next = Vec::with_capacity(self.chunk_bytes);
+        let next = self.next_buffer();
         let chunk = Arc::new(std::mem::replace(&mut self.buffer, next));
+        self.filled = 0;
+        self.sent.push_back(Arc::clone(&chunk));
         let before = self.consumers.len();
         self.consumers.retain(|consumer| consumer.send(Arc::clone(&chunk)).is_ok());
         let left = self.consumers.len();
@@ -73,20 +82,32 @@ impl ChunkWriter {
         Err(io::ErrorKind::BrokenPipe.into())
     }
 
+    /// A buffer that nobody needs any more, or a new one. Clearing new ones costs as much as copying.
+    fn next_buffer(&mut self) -> Vec<u8> {
+        let fresh = || vec![0; self.chunk_bytes];
+        let kept = if self.chunk_bytes < 1 << 20 { CHANNEL_CHUNKS } else { LARGE_CHUNKS };
+        if self.sent.len() <= kept
+            && self.sent.front().is_none_or(|chunk| Arc::strong_count(chunk) > 1)
+        {
+            return fresh();
+        }
+        // With more than these a consumer keeps what it got: it is left to it.
+        self.sent.pop_front().and_then(|chunk| Arc::try_unwrap(chunk).ok()).unwrap_or_else(fresh)
+    }
+
     /// Sends all of `reader`, read straight into the chunks.
     pub(crate) fn copy_from(&mut self, reader: &mut dyn Read) -> io::Result<()> {
         loop {
-            let filled = self.buffer.len();
-            self.buffer.resize(self.chunk_bytes, 0);
-            let result = reader.read(&mut self.buffer[filled..]);
-            self.buffer.truncate(filled + *result.as_ref().unwrap_or(&0));
-            match result {
+            match reader.read(&mut self.buffer[self.filled..]) {
                 Ok(0) => return Ok(()),
-                Ok(count) => self.written += count as u64,
+                Ok(count) => {
+                    self.filled += count;
+                    self.written += count as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            if self.buffer.len() == self.chunk_bytes {
+            if self.filled == self.chunk_bytes {
                 self.send()?;
             }
         }
@@ -95,10 +116,11 @@ impl ChunkWriter {
 
 impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.chunk_bytes - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..count]);
+        let count = bytes.len().min(self.chunk_bytes - self.filled);
+        self.buffer[self.filled..self.filled + count].copy_from_slice(&bytes[..count]);
+        self.filled += count;
         self.written += count as u64;
-        if self.buffer.len() == self.chunk_bytes {
+        if self.filled == self.chunk_bytes {
             self.send()?;
         }
         Ok(count)

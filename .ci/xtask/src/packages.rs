@@ -10,9 +10,10 @@ use lapstrake_fixtures::{Need, busybox};
 use crate::shell;
 
 /// Program, package, and what needs it.
-const TOOLS: [(&str, &str, &str); 6] = [
+const TOOLS: [(&str, &str, &str); 7] = [
     ("newuidmap", "uidmap", "rootless builds"),
     ("skopeo", "skopeo", "a stranger that judges our images"),
+    ("mkfs.xfs", "xfsprogs", "a file system with reflinks for the store's tests"),
     ("umoci", "umoci", "a stranger that unpacks our layers"),
     ("docker-registry", "docker-registry", "a registry to push to"),
     ("mmdebstrap", "mmdebstrap", "a Debian to import"),

@@ -17,7 +17,7 @@ use libdeflater::{CompressionLvl, Compressor};
 use super::{noise, ordered::Encoder};
 
 /// A member's header as libdeflate writes it: deflate, no name, no time, no system.
-const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// The longest stored block: its length has 16 bits.
 const STORED_BYTES_MAX: usize = 0xffff;
 

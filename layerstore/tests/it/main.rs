@@ -14,6 +14,7 @@ mod promises;
 mod properties;
 mod prune;
 mod reachable;
+mod reflinks;
 mod strangers;
 mod support;
 mod transfer;

@@ -1,11 +1,11 @@
 //! Pulling, from registries that behave and from registries that do not.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use lapstrake_layerstore::digest::Digest;
-use lapstrake_layerstore::layers::Purpose;
+use lapstrake_layerstore::layers::{Layer, Purpose};
 use lapstrake_layerstore::oci::{Descriptor, Index, Platform, media_type};
 use lapstrake_layerstore::source::ImageSource;
 use lapstrake_layerstore::store::ImageRecord;
@@ -358,4 +358,48 @@ fn an_artifact_is_not_an_image() {
         text.replace(media_type::OCI_CONFIG, "application/vnd.example+json").into_bytes();
     let error = fault_of(&TestImage { manifest, ..image }, |_, _, _| None);
     assert!(error.to_string().contains("it is no image"), "{error}");
+}
+
+/// How many of the layers are asked for at the same time, when each answer waits until `all` are.
+fn layers_at_once(jobs: usize, all: usize) -> usize {
+    let trees: Vec<String> = (0..6).map(|n| format!("d{n}/\nd{n}/f = layer {n}\n")).collect();
+    let image = TestImage::new(&trees.iter().map(String::as_str).collect::<Vec<_>>());
+    let layers: Vec<String> = image.layers.iter().map(|layer| name(layer)).collect();
+    let (waiting, arrived) = (Mutex::new((0, 0)), Condvar::new());
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let server = around(&image, move |request, fake, _| {
+        if !layers.iter().any(|digest| request.target.ends_with(digest)) {
+            return None;
+        }
+        let mut now = waiting.lock().unwrap();
+        (now.0, now.1) = (now.0 + 1, now.1 + 1);
+        seen.fetch_max(now.0, Ordering::Relaxed);
+        arrived.notify_all();
+        // Where they come one after the other, the wait is in vain: late, and counted all the same.
+        let long = Duration::from_secs(5);
+        now = arrived.wait_timeout_while(now, long, |now| now.1 < all).unwrap().0;
+        now.0 -= 1;
+        drop(now);
+        Some(fake.answer(request))
+    });
+    let store = empty_store();
+    let client = Client::new(Options { jobs, ..options() }).unwrap();
+    let image = reference(&server.host(), "test/app:1");
+    let lease = store.store.lease().unwrap();
+    let within = (&*store.store, &lease);
+    let pulled = client.pull_for(&image, &Platform::host(), within, Purpose::Run, &Silent).unwrap();
+    let layers = store.store.image_layers(&pulled).unwrap();
+    let names = |layer: &Arc<Layer>| layer.toc().unwrap().entries()[0].path.to_string();
+    let names: Vec<String> = layers.iter().map(names).collect();
+    assert_eq!(names, ["d0", "d1", "d2", "d3", "d4", "d5"], "in the image's order");
+    assert!(layers.iter().all(|layer| layer.has_tree()), "made as they came");
+    most.load(Ordering::Relaxed)
+}
+
+#[test]
+fn layers_come_at_once_and_not_more_than_allowed() {
+    assert_eq!(layers_at_once(6, 6), 6);
+    assert_eq!(layers_at_once(2, 2), 2);
+    assert_eq!(layers_at_once(1, 1), 1);
 }
