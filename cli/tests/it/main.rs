@@ -9,6 +9,7 @@ mod failed;
 mod faults;
 mod fmt;
 mod help;
+mod hostile_files;
 mod look;
 mod plan;
 mod platforms;
