@@ -18,6 +18,7 @@ fn http(text: &str) -> HttpSource {
     }
 }
 
+/// S-49: what of an ADD is a repository, a URL, a file of the context.
 #[test]
 fn local_names_stay_local() {
     for text in [

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod cache;
+mod copied;
 mod dialects;
 mod invariants;
 mod language;

@@ -189,6 +189,7 @@ fn file(lap: &Lap, path: &str) -> (u32, i64, String) {
     (meta.mode() & 0o7777, meta.mtime(), fs::read_to_string(path).unwrap())
 }
 
+/// S-50: names, modes, owners and times of what a URL gives.
 #[test]
 fn urls_are_added() {
     let lap = Lap::new("add-url");
@@ -257,6 +258,7 @@ fn urls_that_misbehave() {
     assert_eq!(file(&lap, "a").2, "secret\n");
 }
 
+/// S-52: refs, directories, modes and submodules of repositories.
 #[test]
 fn repositories_are_added() {
     let lap = Lap::new("add-git");
