@@ -221,7 +221,7 @@ mod tests {
         assert!(
             is_refused(&|file| {
                 fs::remove_file(file).unwrap();
-                fs::create_dir(file).unwrap()
+                fs::create_dir(file).unwrap();
             }),
             "a directory"
         );
