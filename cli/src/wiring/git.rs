@@ -246,13 +246,19 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>
     })
 }
 
+/// What git says when the program that it reached the server with failed.
+const UNREADABLE: &str = "Could not read from remote repository";
+
 /// The end of what git complained of, on one line and fit for a terminal.
 fn last_words(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut lines: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if let Some(at) = lines.iter().position(|line| line.starts_with("fatal: ")) {
-        lines.drain(..at);
+    match lines.iter().position(|line| line.starts_with("fatal: ")) {
+        // The reason stands before it, in the words of ssh.
+        Some(at) if at > 0 && lines[at].contains(UNREADABLE) => lines.truncate(at),
+        Some(at) => drop(lines.drain(..at)),
+        None => {}
     }
     let joined = lines.join("; ");
     let words: String =
@@ -348,4 +354,21 @@ fn authorities(files: &[PathBuf]) -> io::Result<Vec<u8>> {
         all.extend(fs::read(file)?);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn the_reason_is_told() {
+        let ssh = "Host key verification failed.\r\nfatal: Could not read from remote repository.\n\n\
+                   Please make sure you have the correct access rights\nand the repository exists.\n";
+        assert_eq!(last_words(ssh.as_bytes()), "Host key verification failed.");
+        let other = "Cloning into 'x'...\nfatal: repository 'y' not found\n";
+        assert_eq!(last_words(other.as_bytes()), "fatal: repository 'y' not found");
+        let alone = "fatal: Could not read from remote repository.\n";
+        assert_eq!(last_words(alone.as_bytes()), "fatal: Could not read from remote repository.");
+        assert_eq!(last_words(b""), "git failed without a word");
+    }
 }

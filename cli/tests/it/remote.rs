@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::{fs::MetadataExt, process::CommandExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -401,6 +401,37 @@ fn logins_in_addresses_stay_out_of_images_and_plans() {
     assert!(add.contains(&server.url("a.txt")) && !add.contains("hunter2"), "{add}");
     let add = plan.lines().find(|line| line.contains("\"ADD ")).unwrap_or(&plan);
     assert!(!add.contains("ADD http://me"), "{add}");
+}
+
+/// A process group that ends with this value.
+struct Group(std::process::Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        drop(Command::new("kill").args(["-9", "--", &format!("-{}", self.0.id())]).status());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn contexts_come_by_gits_own_protocol() {
+    let lap = Lap::new("git-daemon");
+    let server = Server::new(&lap);
+    repository(&server);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut daemon = Command::new("git");
+    daemon.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
+    daemon.arg(format!("--port={port}")).arg(format!("--base-path={}", server.folder.display()));
+    let _daemon = Group(daemon.process_group(0).spawn().unwrap());
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        thread::yield_now();
+    }
+    let url = format!("git://127.0.0.1:{port}/x.git");
+    lap.ok(["build", "-t", "x:1", &format!("{url}#v1:sub")]);
+    let context = lap.context("context", &format!("FROM scratch\nADD {url}#v1:sub /here/\n"));
+    lap.ok(["build", "-t", "x:2", &context]);
+    lap.refused(["build", &format!("{url}#none")], 3, &["none"]);
+    lap.refused(["build", &format!("git://127.0.0.1:{port}/other.git")], 5, &["other.git"]);
 }
 
 #[test]
