@@ -3,10 +3,12 @@
 
 mod cache;
 mod copied;
+mod corpus;
 mod dialects;
 mod invariants;
 mod language;
 mod hostile;
+mod kept;
 mod plan;
 mod real_files;
 mod repairs;
