@@ -6,7 +6,9 @@ use crate::invariants;
 fn each(text: &str, promise: fn(&[u8])) {
     let inputs = inputs(text);
     assert!(inputs.len() > 100, "{} inputs", inputs.len());
-    inputs.iter().for_each(|input| promise(input));
+    for input in &inputs {
+        promise(input);
+    }
     let again: String = inputs.iter().map(|input| line(input)).collect();
     assert!(again == text, "the file is not as `corpus pack` writes it");
 }
