@@ -99,7 +99,11 @@ impl TreeMaker {
                         Err(error) => return Err(self.error("create", path)(error)),
                     }
                 }
-                make().map_err(self.error("create", path))
+                // Another maker may have been faster.
+                match make() {
+                    Ok(()) | Err(Errno::EXIST) => Ok(()),
+                    Err(error) => Err(self.error("create", path)(error)),
+                }
             }
             Err(error) => Err(self.error("create", path)(error)),
         }

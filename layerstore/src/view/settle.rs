@@ -14,7 +14,7 @@
 //! [`moved`] answers for views, which know the rest by themselves; [`settled`] for trees, of which
 //! overlayfs knows nothing but what is in them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::{Found, View};
 use crate::{
@@ -102,6 +102,7 @@ pub(crate) fn settled(toc: &Toc, below: &View) -> Result<Settled, StoreError> {
         entries.push(entry);
     }
     entries.extend(copies.beside);
+    check_whiteouts(&whiteouts, &entries)?;
     let parents = parents(entries.iter().chain(&whiteouts), &places);
     let mut all = in_order(toc, entries);
     // What the layer lists itself comes later, and counts.
@@ -109,6 +110,24 @@ pub(crate) fn settled(toc: &Toc, below: &View) -> Result<Settled, StoreError> {
     let toc = Toc::from_entries(all)?;
     check_parents(&toc)?;
     Ok(Settled { toc, copied: copies.sources })
+}
+
+/// A whiteout that hides nothing still says that it lies in a directory; a link below may have put a
+/// file in its place.
+fn check_whiteouts(whiteouts: &[Entry], entries: &[Entry]) -> Result<(), ArchiveError> {
+    if whiteouts.is_empty() {
+        return Ok(());
+    }
+    let is_directory = |entry: &&Entry| entry.kind == Kind::Dir || entry.kind == Kind::Opaque;
+    let others = entries.iter().filter(|entry| !is_directory(entry));
+    let others: HashSet<&[u8]> = others.map(|entry| entry.path.as_bytes()).collect();
+    match whiteouts.iter().find(|entry| entry.path.ancestors().any(|at| others.contains(at))) {
+        None => Ok(()),
+        Some(entry) => {
+            let what = "it lies below something that is not a directory";
+            Err(ArchiveError::Entry { name: entry.path.to_string(), what })
+        }
+    }
 }
 
 /// A link below may have led names into a file.

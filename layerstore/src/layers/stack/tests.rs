@@ -164,6 +164,17 @@ fn what_leads_nowhere_is_shown_and_not_mounted() {
     }
 }
 
+#[test]
+fn a_whiteout_in_what_a_link_below_made_a_file_is_not_mounted() {
+    let fixture = fixture();
+    let below = foreign(&fixture, &[(link("a", Kind::Symlink, "/b"), &b""[..])]).unwrap();
+    let members = [(file("a/b"), &b"1"[..]), (Entry::whiteout(path("b/b/a")), b"")];
+    let layers = vec![below, foreign(&fixture, &members).unwrap()];
+    let error = fixture.layers.stack(&layers).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("below something that is not a directory"), "{cause}");
+}
+
 /// Random stacks that are mounted: enough for every run; `PROPTEST_CASES` does not count here.
 const CASES: u32 = 24;
 
