@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use lapstrake_fixtures::{Need, require};
 use serde_json::Value;
 
-use crate::support::Lap;
+use crate::support::{Lap, RUN};
 
 fn built(purpose: &str) -> Lap {
     let lap = Lap::new(purpose);
@@ -145,5 +145,54 @@ fn a_root_file_system_becomes_an_image() {
         &["`RUN` does not configure"],
     );
     assert!(fs::metadata(lap.work.join("root.tar.gz")).is_ok());
+    lap.is_whole();
+}
+
+/// How many layers that came as blobs have trees.
+fn trees_of_blobs(lap: &Lap) -> usize {
+    let layers = fs::read_dir(lap.root().join("layers")).expect("a store");
+    let layers = layers.map(|layer| layer.expect("readable").path());
+    let came = |layer: &std::path::PathBuf| {
+        let meta = fs::read_to_string(layer.join("meta.json")).expect("it says what it is");
+        serde_json::from_str::<Value>(&meta).expect("JSON")["origin"] == "blob"
+    };
+    layers.filter(came).filter(|layer| layer.join("tree").is_dir()).count()
+}
+
+/// As root and as an ordinary user: owners of a layer that comes as a blob are what a step sees.
+#[test]
+fn a_base_has_trees_where_a_step_runs_over_it() {
+    if !require(&RUN) {
+        return;
+    }
+    let source = Lap::with_busybox("base-out");
+    let dockerfile = "FROM busybox\nCOPY --chown=7:8 --chmod=4755 a /deep/er/a\nCOPY a /a/b/c\n";
+    source.build("base:1", dockerfile, &[("a", "1")]);
+    let (layout, archive) = (source.work.join("layout"), source.work.join("archive"));
+    for (form, at) in [("oci-dir", &layout), ("oci", &archive)] {
+        source.ok(["save", "--format", form, "-o", &at.display().to_string(), "base:1"]);
+    }
+    let context = format!("base=oci-layout://{}:1", layout.display());
+    let runs = "FROM base\nRUN busybox stat -c '%u:%g %a' /deep/er/a > /seen && busybox chown 9:9 /a/b/c\n";
+    let copies = "FROM scratch\nCOPY --from=base /deep/er/a /a\n";
+    for (dockerfile, trees) in [(copies, 0), (runs, 4)] {
+        let lap = Lap::new("base-in");
+        let at = lap.context("context", dockerfile);
+        lap.ok(["build", "-t", "of:layout", "--build-context", &context, &at]);
+        assert_eq!(trees_of_blobs(&lap), trees, "{dockerfile}");
+        lap.is_whole();
+        if trees > 0 {
+            assert_eq!(lap.ok(["run", "--rm", "of:layout", "cat", "/seen"]), "7:8 4755\n");
+            let owners =
+                ["run", "--rm", "of:layout", "busybox", "stat", "-c", "%u:%g", "/a/b/c", "/bin"];
+            assert_eq!(lap.ok(owners), "9:9\n0:0\n");
+        }
+    }
+    let lap = Lap::new("base-loaded");
+    lap.ok(["load", "-i", &archive.display().to_string()]);
+    assert_eq!(trees_of_blobs(&lap), 0, "nobody ran over it yet");
+    lap.build("of:loaded", &runs.replace("base", "base:1"), &[]);
+    assert_eq!(trees_of_blobs(&lap), 4);
+    assert_eq!(lap.ok(["run", "--rm", "of:loaded", "cat", "/seen"]), "7:8 4755\n");
     lap.is_whole();
 }
