@@ -21,7 +21,7 @@ use crate::{
 pub struct IndexRecord {
     /// One for each platform, in the order in which they were asked for.
     pub images: Vec<ImageRecord>,
-    /// The index that they were last exported with; its bytes are a blob.
+    /// The index that they came in or were last exported with; its bytes are a blob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Descriptor>,
 }
