@@ -14,7 +14,9 @@ use lapstrake_layerstore::oci::Platform;
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::source::{ImageSource, Seen, SourceError};
 use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
-use lapstrake_registry::{Client, CredentialFiles, Options, Progress, RegistryError};
+use lapstrake_registry::{
+    Client, CredentialFiles, ObservedClient, Options, Progress, RegistryError,
+};
 use std::sync::{Arc, OnceLock};
 
 /// A client of registries for this user.
@@ -77,29 +79,14 @@ impl std::fmt::Debug for LazyClient<'_> {
 }
 
 impl LazyClient<'_> {
-    fn client(&self, reference: &Reference) -> Result<&Client, SourceError> {
+    fn observed(&self, reference: &Reference) -> Result<ObservedClient<'_>, SourceError> {
         if self.client.get().is_none() {
-            let made = client(&self.settings, &self.args).map_err(|e| failed(reference, e))?;
+            let made = client(&self.settings, &self.args).map_err(|e| e.of_image(reference))?;
             // Two stages may get here at once; one of the clients is used then.
             drop(self.client.set(made));
         }
-        Ok(self.client.get().expect("because it was just set, by this thread or another"))
-    }
-}
-
-fn failed(reference: &Reference, source: RegistryError) -> SourceError {
-    SourceError::Fetch { reference: Box::new(reference.clone()), source: Box::new(source) }
-}
-
-/// That there is no such image is an answer and no failure.
-fn answer<T>(
-    reference: &Reference,
-    result: Result<T, RegistryError>,
-) -> Result<Option<T>, SourceError> {
-    match result {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(failed(reference, error)),
+        let made = self.client.get().expect("because it was just set, by this thread or another");
+        Ok(made.observed(self.progress))
     }
 }
 
@@ -112,9 +99,7 @@ impl ImageSource for LazyClient<'_> {
         lease: &Lease,
         purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
-        let client = self.client(reference)?;
-        let within = (store, lease);
-        answer(reference, client.pull_for(reference, platform, within, purpose, self.progress))
+        self.observed(reference)?.fetch(reference, platform, store, lease, purpose)
     }
 
     fn look(
@@ -122,6 +107,6 @@ impl ImageSource for LazyClient<'_> {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Option<Seen>, SourceError> {
-        answer(reference, self.client(reference)?.look(reference, platform))
+        self.observed(reference)?.look(reference, platform)
     }
 }

@@ -61,3 +61,5 @@ pub const INDEX_DEPTH_MAX: usize = 4;
 pub const ARCHIVE_MEMBERS_MAX: usize = 100_000;
 /// Most bytes that the small documents of one archive may have together while they are in memory.
 pub const ARCHIVE_DOCUMENTS_MAX: u64 = 256 << 20;
+/// Layers of a file that are read at once: each uses several threads of its own, and memory for what they hold.
+pub const LAYERS_AT_ONCE: usize = 2;

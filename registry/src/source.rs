@@ -8,13 +8,13 @@ use lapstrake_layerstore::store::{ImageRecord, Lease, Store};
 
 use crate::client::Client;
 use crate::error::RegistryError;
-use crate::progress::{Progress, Silent};
+use crate::progress::Progress;
 
 /// A client whose pulls are observed.
 #[derive(Clone, Copy)]
 pub struct ObservedClient<'a> {
     client: &'a Client,
-    progress: &'a (dyn Progress + Send),
+    progress: &'a dyn Progress,
 }
 
 impl std::fmt::Debug for ObservedClient<'_> {
@@ -25,44 +25,27 @@ impl std::fmt::Debug for ObservedClient<'_> {
 
 impl Client {
     /// The same client, as a source of images that tells what it does.
-    pub fn observed<'a>(&'a self, progress: &'a (dyn Progress + Send)) -> ObservedClient<'a> {
+    pub fn observed<'a>(&'a self, progress: &'a dyn Progress) -> ObservedClient<'a> {
         ObservedClient { client: self, progress }
     }
 }
 
 /// That there is no such image is an answer and no failure.
-fn found(pulled: Result<ImageRecord, RegistryError>) -> Result<Option<ImageRecord>, RegistryError> {
-    match pulled {
+fn answer<T>(
+    reference: &Reference,
+    result: Result<T, RegistryError>,
+) -> Result<Option<T>, SourceError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),
-        other => other.map(Some),
+        Err(error) => Err(error.of_image(reference)),
     }
 }
 
-impl ImageSource for Client {
-    fn fetch(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-        store: &Store,
-        lease: &Lease,
-        purpose: Purpose,
-    ) -> Result<Option<ImageRecord>, SourceError> {
-        self.observed(&Silent).fetch(reference, platform, store, lease, purpose)
-    }
-
-    fn look(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-    ) -> Result<Option<Seen>, SourceError> {
-        match Self::look(self, reference, platform) {
-            Ok(seen) => Ok(Some(seen)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(SourceError::Fetch {
-                reference: Box::new(reference.clone()),
-                source: Box::new(error),
-            }),
-        }
+impl RegistryError {
+    /// The error as a source of images tells it.
+    pub fn of_image(self, reference: &Reference) -> SourceError {
+        SourceError::Fetch { reference: Box::new(reference.clone()), source: Box::new(self) }
     }
 }
 
@@ -75,10 +58,16 @@ impl ImageSource for ObservedClient<'_> {
         lease: &Lease,
         purpose: Purpose,
     ) -> Result<Option<ImageRecord>, SourceError> {
-        found(self.client.pull_for(reference, platform, (store, lease), purpose, self.progress))
-            .map_err(|error| SourceError::Fetch {
-                reference: Box::new(reference.clone()),
-                source: Box::new(error),
-            })
+        let within = (store, lease);
+        let pulled = self.client.pull_for(reference, platform, within, purpose, self.progress);
+        answer(reference, pulled)
+    }
+
+    fn look(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Seen>, SourceError> {
+        answer(reference, self.client.look(reference, platform))
     }
 }

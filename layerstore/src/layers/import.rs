@@ -101,7 +101,12 @@ impl Layers {
         }
         let mut file = self.blobs.open_blob(blob)?;
         let size = file.metadata().map_err(StoreError::io("stat", self.blobs.path(blob)))?.len();
-        self.keep(verify(&mut file, Expected { blob: Some((*blob, size)), diff_id }, None)?)
+        self.keep(verify_into(
+            &mut file,
+            Expected { blob: Some((*blob, size)), diff_id },
+            None,
+            None,
+        )?)
     }
 
     /// Copies a layer into a file aside, where it can be adopted, and reads it on the way.
@@ -145,14 +150,6 @@ impl Layers {
 }
 
 /// Reads a layer to its end, into `file` on the way if there is one.
-pub(crate) fn verify(
-    reader: &mut (dyn Read + Send),
-    expected: Expected,
-    file: Option<(PathBuf, File)>,
-) -> Result<Verified, StoreError> {
-    verify_into(reader, expected, file, None)
-}
-
 fn verify_into(
     reader: &mut (dyn Read + Send),
     expected: Expected,

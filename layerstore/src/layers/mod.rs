@@ -40,7 +40,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 pub use create::UpperOptions;
-pub(crate) use import::{Examined, Verified, examine, verify};
+pub(crate) use import::{Examined, Verified, examine};
 pub use import::{Expected, Purpose};
 pub(crate) use meta::Meta;
 pub use meta::{BlobForm, LAYER_VERSION, Origin};

@@ -7,21 +7,18 @@ use std::{
     fs::File,
     io::{self, BufReader, Read, Seek},
     os::unix::fs::FileExt as _,
-    path::PathBuf,
 };
 
 use super::{
     TransferError,
-    members::{Members, Names, document, verify_named},
+    members::{Members, Names, Opened},
     unreadable,
 };
 use crate::{
-    DiffId, StoreError,
+    StoreError,
     archive::{MemberKind, ReadLimits, TarReader},
     compress::Codec,
-    layers::{Purpose, Verified},
     limits::{ARCHIVE_MEMBERS_MAX, LAYER_BYTES_MAX},
-    store::Store,
 };
 
 /// Headers are read with this much around them: what lies between two of them is mostly a layer.
@@ -54,10 +51,6 @@ impl<'a> ArchiveFile<'a> {
         file.rewind().map_err(unreadable)?;
         Ok(names.map(|names| ArchiveFile { file, names }))
     }
-
-    fn reader(&self, extent: Extent) -> Section<'a> {
-        Section { file: self.file, at: extent.at, end: extent.at + extent.size }
-    }
 }
 
 fn names(file: &File, length: u64) -> Result<Option<Names<Extent>>, TransferError> {
@@ -85,25 +78,12 @@ fn names(file: &File, length: u64) -> Result<Option<Names<Extent>>, TransferErro
 }
 
 impl Members for ArchiveFile<'_> {
-    fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, TransferError> {
-        let Some(extent) = self.names.find(name) else { return Ok(None) };
-        document(name, self.reader(*extent), limit, unreadable).map(Some)
-    }
-
-    fn size(&self, name: &str) -> Result<Option<u64>, TransferError> {
-        Ok(self.names.find(name).map(|extent| extent.size))
-    }
-
-    fn verify(
-        &self,
-        name: &str,
-        store: &Store,
-        diff_id: DiffId,
-        purpose: Purpose,
-    ) -> Result<(PathBuf, Verified), TransferError> {
-        let missing = || TransferError::Missing { name: name.into(), by: "the archive".into() };
-        let extent = *self.names.find(name).ok_or_else(missing)?;
-        verify_named(name, &mut self.reader(extent), extent.size, store, diff_id, purpose)
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, TransferError> {
+        let opened = |&Extent { at, size }: &Extent| {
+            let reader = Box::new(Section { file: self.file, at, end: at + size });
+            Opened { reader, size, path: None }
+        };
+        Ok(self.names.find(name).map(opened))
     }
 }
 

@@ -19,14 +19,12 @@ use super::{
 use crate::{
     Digest,
     layers::{Layer, Purpose, Verified},
+    limits::LAYERS_AT_ONCE,
     oci::Platform,
     reference::Reference,
     source::Seen,
     store::{ImageRecord, Lease, Store},
 };
-
-/// Layers that are read at once: each uses several threads of its own.
-const LAYERS_AT_ONCE: usize = 2;
 
 /// Which images of an archive to take.
 #[derive(Debug, Clone, Default)]
@@ -190,10 +188,6 @@ impl Loader<'_> {
             && self.lease.hold(layer.short()).is_ok()
         {
             return Ok(Found::Here(layer));
-        }
-        if self.members.size(&planned.file)?.is_none() {
-            let by = "its image".to_owned();
-            return Err(TransferError::Missing { name: planned.file.clone(), by });
         }
         let (name, expected) = (&planned.file, planned.diff_id);
         let (path, verified) = self.members.verify(name, self.store, expected, self.purpose)?;

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::TransferError;
+use super::{TransferError, unreadable};
 use crate::{
     DiffId, Digest, StoreError,
     archive::{ArchiveError, Member, MemberKind},
@@ -24,20 +24,70 @@ pub(super) const BLOBS: &str = "blobs/sha256/";
 
 /// The files of an image.
 pub(super) trait Members: Sync {
-    /// A small file whole; none if it is not there.
-    fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, TransferError>;
+    /// A file to be read; none if it is not there.
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, TransferError>;
+
+    /// The layer that a file turned out to be when it came, and where it lies.
+    fn examined(&self, _name: &str) -> Option<(PathBuf, Verified)> {
+        None
+    }
+}
+
+/// A file that can be read.
+pub(super) struct Opened<'a> {
+    pub(super) reader: Box<dyn Read + Send + 'a>,
+    pub(super) size: u64,
+    /// Where it is, if it is a file of its own.
+    pub(super) path: Option<PathBuf>,
+}
+
+impl dyn Members + '_ {
+    /// A small file whole, which must be what its name says; none if it is not there.
+    pub(super) fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, TransferError> {
+        let Some(Opened { reader, path, .. }) = self.open(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let mut reader = HashingReader::new(reader.take(limit + 1));
+        reader.read_to_end(&mut bytes).map_err(|source| match path {
+            Some(path) => TransferError::File { action: "read", path, source },
+            None => unreadable(source),
+        })?;
+        let (digest, size) = reader.finish();
+        if size > limit {
+            return Err(TransferError::Limit { what: "bytes in one document", limit });
+        }
+        check_digest(name, &digest)?;
+        Ok(Some(bytes))
+    }
 
     /// The size of a file; none if it is not there.
-    fn size(&self, name: &str) -> Result<Option<u64>, TransferError>;
+    pub(super) fn size(&self, name: &str) -> Result<Option<u64>, TransferError> {
+        Ok(self.open(name)?.map(|opened| opened.size))
+    }
 
-    /// Reads a file as a layer; it stays aside until it is adopted.
-    fn verify(
+    /// Reads a file as a layer, which must be what its name says; it stays aside until it is adopted.
+    pub(super) fn verify(
         &self,
         name: &str,
         store: &Store,
         diff_id: DiffId,
         purpose: Purpose,
-    ) -> Result<(PathBuf, Verified), TransferError>;
+    ) -> Result<(PathBuf, Verified), TransferError> {
+        if let Some((path, known)) = self.examined(name) {
+            return Ok((path, known.checked(Some(diff_id))?));
+        }
+        let missing = || TransferError::Missing { name: name.into(), by: "its image".into() };
+        let mut opened = self.open(name)?.ok_or_else(missing)?;
+        let hex = name.strip_prefix(BLOBS);
+        let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+        let blob = digest.map(|digest| (digest, opened.size));
+        let expected = Expected { blob, diff_id: Some(diff_id) };
+        match store.layers().verify_copy(&mut *opened.reader, expected, purpose) {
+            Err(StoreError::Mismatch { actual, .. }) => {
+                Err(TransferError::Lying { name: name.into(), actual })
+            }
+            other => Ok(other?),
+        }
+    }
 }
 
 /// What the names in an archive stand for.
@@ -108,88 +158,20 @@ impl Directory {
     pub(super) fn new(root: &Path) -> Directory {
         Directory { root: root.to_owned() }
     }
-
-    fn open(&self, name: &str) -> Result<Option<(PathBuf, File)>, TransferError> {
-        let path = self.root.join(name);
-        match File::open(&path) {
-            Ok(file) => Ok(Some((path, file))),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(source) => Err(TransferError::File { action: "open", path, source }),
-        }
-    }
 }
 
 impl Members for Directory {
-    fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, TransferError> {
-        let Some((path, file)) = self.open(name)? else { return Ok(None) };
-        let read = |source| TransferError::File { action: "read", path, source };
-        document(name, file, limit, read).map(Some)
-    }
-
-    fn size(&self, name: &str) -> Result<Option<u64>, TransferError> {
-        let Some((path, file)) = self.open(name)? else { return Ok(None) };
-        let stat = |source| TransferError::File { action: "stat", path, source };
-        Ok(Some(file.metadata().map_err(stat)?.len()))
-    }
-
-    fn verify(
-        &self,
-        name: &str,
-        store: &Store,
-        diff_id: DiffId,
-        purpose: Purpose,
-    ) -> Result<(PathBuf, Verified), TransferError> {
-        let missing = || TransferError::Missing { name: name.into(), by: "the index".into() };
-        let (path, mut file) = self.open(name)?.ok_or_else(missing)?;
-        let stat = |source| TransferError::File { action: "stat", path, source };
-        let size = file.metadata().map_err(stat)?.len();
-        verify_named(name, &mut file, size, store, diff_id, purpose)
-    }
-}
-
-/// A small file whole, which must be what its name says.
-pub(super) fn document(
-    name: &str,
-    reader: impl Read,
-    limit: u64,
-    failed: impl FnOnce(io::Error) -> TransferError,
-) -> Result<Vec<u8>, TransferError> {
-    let mut bytes = Vec::new();
-    let mut reader = HashingReader::new(reader.take(limit + 1));
-    reader.read_to_end(&mut bytes).map_err(failed)?;
-    let (digest, size) = reader.finish();
-    if size > limit {
-        return Err(TransferError::Limit { what: "bytes in one document", limit });
-    }
-    check_digest(name, &digest)?;
-    Ok(bytes)
-}
-
-/// Copies a layer aside and reads it on the way; it must be what its name says.
-pub(super) fn verify_named(
-    name: &str,
-    reader: &mut (dyn Read + Send),
-    size: u64,
-    store: &Store,
-    diff_id: DiffId,
-    purpose: Purpose,
-) -> Result<(PathBuf, Verified), TransferError> {
-    let hex = name.strip_prefix(BLOBS);
-    let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-    let blob = digest.map(|digest| (digest, size));
-    let expected = Expected { blob, diff_id: Some(diff_id) };
-    match store.layers().verify_copy(reader, expected, purpose) {
-        Err(StoreError::Mismatch { actual, .. }) => {
-            Err(TransferError::Lying { name: name.into(), actual })
-        }
-        other => Ok(other?),
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, TransferError> {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        let path = self.root.join(name);
+        let failed = |action, source| TransferError::File { action, path: path.clone(), source };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
+            Err(source) => return Err(failed("open", source)),
+        };
+        let size = file.metadata().map_err(|source| failed("stat", source))?.len();
+        Ok(Some(Opened { reader: Box::new(file), size, path: Some(path) }))
     }
 }
 

@@ -6,7 +6,7 @@
 //! a rename.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Cursor, Read, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -14,15 +14,15 @@ use std::{
 
 use super::{
     TransferError,
-    members::{Members, Names, check_digest},
+    members::{Members, Names, Opened, check_digest},
     unreadable,
 };
 use crate::{
-    DiffId, Digest, StoreError,
+    Digest, StoreError,
     archive::{self, ArchiveError, ReadLimits, TarReader},
     compress::{self, Codec},
     digest::Sha256,
-    layers::{Examined, Expected, Purpose, Verified, examine, verify},
+    layers::{Examined, Verified, examine},
     limits::{ARCHIVE_MEMBERS_MAX, LAYER_BYTES_MAX},
     store::{Store, WorkArea},
 };
@@ -123,34 +123,16 @@ fn copy(
 }
 
 impl Members for Spool {
-    fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, TransferError> {
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, TransferError> {
         let Some(spooled) = self.names.find(name) else { return Ok(None) };
-        if spooled.size > limit {
-            return Err(TransferError::Limit { what: "bytes in one document", limit });
-        }
-        let bytes = fs::read(&spooled.path).map_err(StoreError::io("read", &spooled.path))?;
-        Ok(Some(bytes))
+        let path = spooled.path.clone();
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        Ok(Some(Opened { reader: Box::new(file), size: spooled.size, path: Some(path) }))
     }
 
-    fn size(&self, name: &str) -> Result<Option<u64>, TransferError> {
-        Ok(self.names.find(name).map(|spooled| spooled.size))
-    }
-
-    fn verify(
-        &self,
-        name: &str,
-        _: &Store,
-        diff_id: DiffId,
-        _: Purpose,
-    ) -> Result<(PathBuf, Verified), TransferError> {
-        let missing = || TransferError::Missing { name: name.into(), by: "the archive".into() };
-        let Spooled { path, digest, size, layer } = self.names.find(name).ok_or_else(missing)?;
-        let known = layer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(known) = known {
-            return Ok((path.clone(), known.checked(Some(diff_id))?));
-        }
-        let mut file = File::open(path).map_err(StoreError::io("open", path))?;
-        let expected = Expected { blob: Some((*digest, *size)), diff_id: Some(diff_id) };
-        Ok((path.clone(), verify(&mut file, expected, None)?))
+    fn examined(&self, name: &str) -> Option<(PathBuf, Verified)> {
+        let spooled = self.names.find(name)?;
+        let known = spooled.layer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        known.map(|known| (spooled.path.clone(), known))
     }
 }

@@ -100,6 +100,18 @@ fn reference(name: &str, tag: &str) -> Result<Reference, Refusal> {
     names::pushed(name, tag).ok_or_else(wrong)
 }
 
+/// What a manifest names was pushed before it.
+fn are_here<'a>(
+    state: &State,
+    named: impl IntoIterator<Item = &'a Descriptor>,
+) -> Result<(), Refusal> {
+    let mut digests = named.into_iter().map(|descriptor| descriptor.digest);
+    match digests.find(|digest| !state.store.blobs().has(digest)) {
+        Some(absent) => Err(Refusal::Missing(absent)),
+        None => Ok(()),
+    }
+}
+
 /// An image: its layers enter the store as layers. What is no image (an attestation beside one) is
 /// kept as a blob if nobody wants to call it by a tag.
 fn image(
@@ -110,10 +122,7 @@ fn image(
     tagged: bool,
 ) -> Result<Option<ImageRecord>, Refusal> {
     let manifest = Manifest::parse(bytes).map_err(|error| Refusal::Invalid(chain(&error)))?;
-    let named = manifest.layers.iter().chain([&manifest.config]);
-    if let Some(absent) = named.map(|d| d.digest).find(|blob| !state.store.blobs().has(blob)) {
-        return Err(Refusal::Missing(absent));
-    }
+    are_here(state, manifest.layers.iter().chain([&manifest.config]))?;
     if !manifest.is_image() {
         let why = "only images can be tagged here, other artifacts are kept by digest";
         return if tagged { Err(Refusal::Invalid(why.into())) } else { Ok(None) };
@@ -169,10 +178,7 @@ fn index(
     tagged: bool,
 ) -> Result<Option<ImageRecord>, Refusal> {
     let index = Index::parse(bytes).map_err(|error| Refusal::Invalid(chain(&error)))?;
-    let absent = index.manifests.iter().find(|entry| !state.store.blobs().has(&entry.digest));
-    if let Some(absent) = absent {
-        return Err(Refusal::Missing(absent.digest));
-    }
+    are_here(state, &index.manifests)?;
     if !tagged {
         return Ok(None);
     }

@@ -88,7 +88,7 @@ fn as_a_source_of_images() {
         client.fetch(&name, &Platform::host(), &store.store, &lease, Purpose::Keep).unwrap()
     };
     let (client, events) = (client(), Events::default());
-    assert!(fetch(&client, "test/app:1").is_some());
+    assert!(fetch(&client.observed(&Silent), "test/app:1").is_some());
     assert!(fetch(&client.observed(&events), "test/app:absent").is_none());
     assert!(fetch(&client.observed(&events), "test/app:1").is_some());
     assert!(events.all().iter().any(|event| matches!(event, Event::Resolved { .. })));
@@ -97,7 +97,13 @@ fn as_a_source_of_images() {
         request.target.contains("/blobs/").then(|| Answer::status(404))
     });
     let name = reference(&server.host(), "test/app:1");
-    let error = client.fetch(&name, &Platform::host(), &empty_store().store, &lease, Purpose::Keep);
+    let error = client.observed(&Silent).fetch(
+        &name,
+        &Platform::host(),
+        &empty_store().store,
+        &lease,
+        Purpose::Keep,
+    );
     assert!(error.is_err());
 }
 
