@@ -74,7 +74,8 @@ pub enum Event<'a> {
     StepWaited {
         /// Which step.
         id: StepId,
-        /// The stage whose files it needs; without one, it waited for other steps to make room.
+        /// The stage whose files it needs; without one, it waited for other steps to make room, or to
+        /// make the same.
         stage: Option<usize>,
         /// How long it waited.
         elapsed: Duration,

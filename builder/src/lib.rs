@@ -47,5 +47,5 @@ pub mod verify;
 pub mod embed;
 
 pub use error::BuildError;
-pub use exec::build;
+pub use exec::{build, build_together};
 pub use options::BuildOptions;

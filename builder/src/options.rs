@@ -72,6 +72,8 @@ pub struct BuildOptions {
     pub keep_failed: bool,
     /// `--debug-shell`: a shell on the terminal in the root of a RUN that failed.
     pub debug_shell: bool,
+    /// A build that only shows what comes out: later builds find neither its results nor its report.
+    pub rehearsal: bool,
     /// How many steps may run at once.
     pub jobs: usize,
     /// How the image's layers will be wanted, when that is known: they are compressed while later steps
@@ -121,6 +123,7 @@ impl BuildOptions {
             now: 0,
             cache_from: Vec::new(),
             keep_failed: false,
+            rehearsal: false,
             debug_shell: false,
             jobs: 1,
             compression: None,

@@ -2,6 +2,7 @@
 
 use super::BuildDeps;
 use super::board::{LayerName, StageResult};
+use super::together::Together;
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::key::ChainId;
@@ -54,12 +55,12 @@ impl BaseTable {
         &mut self,
         wanted: &[ImageKey],
         run_over: &BTreeSet<ImageKey>,
-        (options, deps, lease): (&BuildOptions, &BuildDeps<'_>, &Lease),
+        (options, deps, together): (&BuildOptions, &BuildDeps<'_>, &Together),
     ) -> Result<(), BuildError> {
         let fetch = |image: &ImageKey| {
             let runs = options.cache_from.is_empty() && run_over.contains(image);
             let purpose = if runs { Purpose::Run } else { Purpose::Keep };
-            fetch(image, purpose, options, deps, lease)
+            fetch(image, purpose, options, deps, together)
         };
         let fetched: Vec<Result<BaseImage, BuildError>> = match wanted {
             // The usual case is not worth a thread.
@@ -138,17 +139,22 @@ fn fetch(
     purpose: Purpose,
     options: &BuildOptions,
     deps: &BuildDeps<'_>,
-    lease: &Lease,
+    together: &Together,
 ) -> Result<BaseImage, BuildError> {
     let shown = image.reference.as_str();
     deps.observer.event(Event::BaseStarted { reference: shown });
-    let local = if options.pull { None } else { local(image, deps)? };
-    let from_store = local.is_some();
-    let record = match (local, layout(image, options)) {
-        (Some(record), _) => record,
-        (None, Some(layout)) => from_layout(image, layout, purpose, deps, lease)?,
-        (None, None) => from_source(image, purpose, deps, lease)?,
-    };
+    let (lease, mut from_store) = (&together.lease, true);
+    // Whoever waits for another build to fetch it finds it in the store.
+    let name = format!("{} {shown}", image.platform);
+    let record = together.bases.get_or_try(&name, || {
+        let local = if options.pull { None } else { local(image, deps)? };
+        from_store = local.is_some();
+        match (local, layout(image, options)) {
+            (Some(record), _) => Ok(record),
+            (None, Some(layout)) => from_layout(image, layout, purpose, deps, lease),
+            (None, None) => from_source(image, purpose, deps, lease),
+        }
+    })?;
     deps.observer.event(Event::BaseResolved {
         reference: shown,
         config_digest: record.config.to_string(),

@@ -51,27 +51,19 @@ enum Slot {
     Failed(Option<BuildError>),
 }
 
-/// Results by stage, and the number of steps that may still start.
+/// Results by stage.
 #[derive(Debug)]
 pub(crate) struct Board {
     slots: Mutex<BTreeMap<usize, Slot>>,
     changed: Condvar,
-    free: Mutex<usize>,
-    freed: Condvar,
 }
 
-/// Leave to execute one step; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Permit<'a>(&'a Board);
-
 impl Board {
-    /// All stages running, and `jobs` steps allowed at once.
-    pub(crate) fn new(stages: impl Iterator<Item = usize>, jobs: usize) -> Self {
+    /// All stages running.
+    pub(crate) fn new(stages: impl Iterator<Item = usize>) -> Self {
         Self {
             slots: Mutex::new(stages.map(|s| (s, Slot::Running)).collect()),
             changed: Condvar::new(),
-            free: Mutex::new(jobs.max(1)),
-            freed: Condvar::new(),
         }
     }
 
@@ -105,16 +97,6 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// Wait for leave to execute a step.
-    pub(crate) fn permit(&self) -> Permit<'_> {
-        let mut free = lock(&self.free);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Permit(self)
-    }
-
     /// All results, or what stopped the build: the errors of all stages that failed by themselves and not
     /// because another did, in file order.
     pub(crate) fn into_results(self) -> Result<BTreeMap<usize, StageResult>, BuildError> {
@@ -145,13 +127,6 @@ impl Board {
     }
 }
 
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
-        self.0.freed.notify_one();
-    }
-}
-
 /// A lock whose holder panicked still guards whole values.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -162,7 +137,7 @@ mod tests {
     use super::*;
 
     fn outcome(results: Vec<Result<StageResult, BuildError>>) -> Result<usize, BuildError> {
-        let board = Board::new(0..results.len(), 1);
+        let board = Board::new(0..results.len());
         for (stage, result) in results.into_iter().enumerate() {
             board.finish(stage, result);
         }

@@ -52,7 +52,7 @@ pub(crate) fn look_into(
 /// A shell on the terminal with the step's files, environment, user and mounts. One at a time.
 fn shell(at: &StepContext<'_>, spec: &Spec, overlay: &Overlay) -> Result<(), BuildError> {
     let deps = at.session.deps;
-    let _terminal = lock(&at.session.terminal);
+    let _terminal = lock(&at.session.together.terminal);
     // Overlays that are not synced want a work directory that no mount had before.
     let work = overlay.work.with_extension("shell");
     std::fs::create_dir(&work).map_err(|source| BuildError::Context {

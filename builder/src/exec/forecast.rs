@@ -9,6 +9,7 @@
 use super::board::{Board, StageResult};
 use super::session::Session;
 use super::stage::StepContext;
+use super::together::Together;
 use super::{BuildDeps, Planned, copy, prepare, stage};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
@@ -47,13 +48,14 @@ enum Known {
 /// Plan the target of a Dockerfile, and look its steps up.
 pub fn forecast(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<Forecast, BuildError> {
     let options = &*crate::plan::with_epoch(options);
-    let lease = deps.store.lease()?;
+    let together = Together::new(deps.store, 1)?;
+    let lease = &together.lease;
     let planned =
-        prepare(options, &mut |bases, wanted, _| bases.look(wanted, options, deps, &lease))?;
+        prepare(options, &mut |bases, wanted, _| bases.look(wanted, options, deps, lease))?;
     let all = Described { file: &planned.file, graph: &planned.graph, plans: &planned.plans };
     let mut plan = describe(&all, options, &|image| planned.bases.found(image));
-    let session = Session::new(options, deps, &lease, &planned).dry();
-    let board = Board::new(planned.plans.keys().copied(), 1);
+    let session = Session::new(options, deps, &together, &planned).dry();
+    let board = Board::new(planned.plans.keys().copied());
     let mut ahead =
         Ahead { session: &session, planned: &planned, board: &board, known: BTreeMap::new() };
     for (index, stage) in &planned.plans {

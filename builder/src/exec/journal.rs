@@ -116,7 +116,8 @@ impl Journal {
         elapsed: Duration,
     ) -> Recorded {
         let notes = std::mem::take(&mut *lock(&self.notes));
-        let mut writer = Writer { journal: self, store, planned, notes, below: BTreeMap::new() };
+        let (journal, below, rehearsal) = (self, BTreeMap::new(), options.rehearsal);
+        let mut writer = Writer { journal, store, planned, notes, below, rehearsal };
         let stages: Vec<StageReport> =
             planned.plans.keys().map(|index| writer.stage(*index)).collect();
         let report = Report {
@@ -131,7 +132,8 @@ impl Journal {
             other_stages: self.others(&stages),
             stages,
         };
-        Recorded { id: store.build_put(&self.slot, &report.encode()).ok(), report }
+        let keep = || store.build_put(&self.slot, &report.encode()).ok();
+        Recorded { id: if options.rehearsal { None } else { keep() }, report }
     }
 
     /// The stages of earlier builds that none of these is.
@@ -152,6 +154,7 @@ struct Writer<'a> {
     notes: BTreeMap<StepId, Note>,
     /// For each stage, the first thing in its chain of layers that is different.
     below: BTreeMap<usize, Option<Reason>>,
+    rehearsal: bool,
 }
 
 impl Writer<'_> {
@@ -252,7 +255,8 @@ impl Writer<'_> {
             let files = files_digest(&note.inputs);
             let kept = old_result.and_then(|result| result.list);
             let list = match note.files.take() {
-                Some(files) => self.keep_list(id, kept, &files),
+                Some(files) if !self.rehearsal => self.keep_list(id, kept, &files),
+                Some(_) => None,
                 None => kept.filter(|_| files.is_some()),
             };
             report.result = Some(StepResult { key, layer: layer.to_string(), files, list });

@@ -17,6 +17,7 @@ mod run;
 mod session;
 mod sources;
 mod stage;
+mod together;
 mod trees;
 mod unpack;
 
@@ -51,6 +52,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+use together::Together;
 pub use unpack::is_archive;
 
 /// What a build works with; the caller owns all of it.
@@ -96,21 +98,74 @@ pub struct BuildOutcome {
     /// How each step ended.
     pub report: Recorded,
     /// Keeps what the image needs until the caller has tagged or exported it.
-    pub lease: Lease,
+    pub lease: Arc<Lease>,
 }
 
 /// Build the target of a Dockerfile into an image in the store.
 pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcome, BuildError> {
+    build_beside(options, deps, &Together::new(deps.store, options.jobs)?)
+}
+
+/// Several builds at once over one store, as those of one Dockerfile for several platforms are. They must
+/// have the same contexts and secrets.
+///
+/// A step that several of them need is done once. The first's `jobs` is how many steps run at once in all
+/// of them. The first that fails stops the others; those that failed by themselves are told, each with its
+/// place among `builds`.
+///
+/// # Panics
+/// If a build does.
+pub fn build_together(
+    builds: &[(BuildOptions, BuildDeps<'_>)],
+) -> Result<Vec<BuildOutcome>, Vec<(usize, BuildError)>> {
+    let Some((first, deps)) = builds.first() else { return Ok(Vec::new()) };
+    let together = Together::new(deps.store, first.jobs).map_err(|error| vec![(0, error)])?;
+    let build = |(options, deps): &(BuildOptions, BuildDeps<'_>)| {
+        let built = build_beside(options, deps, &together);
+        if built.is_err() {
+            deps.cancel.cancel();
+        }
+        built
+    };
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let build = &build;
+        let others: Vec<_> =
+            builds[1..].iter().map(|each| scope.spawn(move || build(each))).collect();
+        let others = others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(build(&builds[0])).chain(others).collect()
+    });
+    let (mut outcomes, mut failed, mut stopped) = (Vec::new(), Vec::new(), None);
+    for (place, ended) in ended.into_iter().enumerate() {
+        match ended {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) if matches!(error.root(), BuildError::Cancelled) => stopped = Some(error),
+            Err(error) => failed.push((place, error)),
+        }
+    }
+    match stopped {
+        _ if !failed.is_empty() => Err(failed),
+        Some(error) => Err(vec![(0, error)]),
+        None => Ok(outcomes),
+    }
+}
+
+/// One of the builds that are under way.
+fn build_beside(
+    options: &BuildOptions,
+    deps: &BuildDeps<'_>,
+    together: &Together,
+) -> Result<BuildOutcome, BuildError> {
     let begun = Instant::now();
     let options = &*plan::with_epoch(options);
-    let lease = deps.store.lease()?;
     let mut fetch = |bases: &mut BaseTable, wanted: &[ImageKey], graph: &Graph| {
-        bases.fetch(wanted, &graph.run_over(), (options, deps, &lease))
+        bases.fetch(wanted, &graph.run_over(), (options, deps, together))
     };
     let planned = prepare(options, &mut fetch)?;
     refuse_unsupported(&planned.plans, &planned.file)?;
     deps.observer.event(Event::Planned { stages: &planned.summaries() });
-    let session = Session::new(options, deps, &lease, &planned);
+    let session = Session::new(options, deps, together, &planned);
     let made = make_image(&session, &planned);
     let image = made.as_ref().ok().map(|(image, _)| image.config.to_string());
     let report = session.journal.finish(deps.store, options, &planned, image, begun.elapsed());
@@ -120,6 +175,7 @@ pub fn build(options: &BuildOptions, deps: &BuildDeps<'_>) -> Result<BuildOutcom
     let made = session.take_made();
     let Planned { file, warnings, .. } = planned;
     drop(session);
+    let lease = Arc::clone(&together.lease);
     Ok(BuildOutcome { image, config, steps, cached, made, warnings, file, report, lease })
 }
 
@@ -270,7 +326,7 @@ fn run_stages(
     session: &Session<'_>,
     planned: &Planned,
 ) -> Result<BTreeMap<usize, StageResult>, BuildError> {
-    let board = Board::new(planned.plans.keys().copied(), session.options.jobs);
+    let board = Board::new(planned.plans.keys().copied());
     let stages: Vec<_> = planned.plans.iter().collect();
     let next = AtomicUsize::new(0);
     let worker = || {

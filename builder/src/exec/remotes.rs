@@ -13,6 +13,7 @@
 //! digested while it is read, never after; names from outside become paths of layers or nothing; within one
 //! build a URL is asked once.
 
+mod fetched;
 mod stream;
 
 use super::BuildDeps;
@@ -31,6 +32,7 @@ use crate::remote::{
 };
 use crate::tree::{Node, Resolved, Tree, resolve};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+pub(crate) use fetched::{Fetched, GitFiles, HttpFile};
 use lapstrake_layerstore::Digest;
 use lapstrake_layerstore::digest::HashingReader;
 use lapstrake_layerstore::layers::Layer;
@@ -42,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use stream::{Bounded, Once, probe};
+use stream::{Bounded, probe};
 
 /// Changes whenever the same source would become another layer.
 const FORMAT: &str = "lapstrake remote 1";
@@ -62,31 +64,13 @@ pub struct Fetcher<'a> {
     deps: &'a BuildDeps<'a>,
     options: &'a BuildOptions,
     lease: &'a Lease,
-    files: Once<HttpFile>,
-    refs: Once<GitRef>,
-    checkouts: Once<GitFiles>,
+    fetched: Arc<Fetched>,
 }
 
 impl std::fmt::Debug for Fetcher<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher").finish_non_exhaustive()
     }
-}
-
-/// A file behind a URL, as far as a key has to know it.
-#[derive(Debug, Clone)]
-pub(crate) struct HttpFile {
-    pub(crate) digest: Digest,
-    /// The layer with the file; with a checksum it may not have been fetched yet.
-    layer: Option<Arc<Layer>>,
-}
-
-/// A commit's files.
-#[derive(Debug, Clone)]
-pub(crate) struct GitFiles {
-    pub(crate) layer: Arc<Layer>,
-    /// When the commit was made.
-    pub(crate) time: i64,
 }
 
 /// A context that was brought into the store.
@@ -145,8 +129,16 @@ impl Form {
 impl<'a> Fetcher<'a> {
     /// Nothing is fetched yet; what will be is kept by `lease`.
     pub fn new(options: &'a BuildOptions, deps: &'a BuildDeps<'a>, lease: &'a Lease) -> Self {
-        let (files, refs, checkouts) = (Once::default(), Once::default(), Once::default());
-        Self { deps, options, lease, files, refs, checkouts }
+        Self { deps, options, lease, fetched: Arc::default() }
+    }
+
+    /// The same, which asks for nothing that `fetched` has. What that has is kept by `lease`.
+    pub(crate) fn sharing(
+        options: &'a BuildOptions,
+        deps: &'a BuildDeps<'a>,
+        (lease, fetched): (&'a Lease, &Arc<Fetched>),
+    ) -> Self {
+        Self { deps, options, lease, fetched: Arc::clone(fetched) }
     }
 
     /// The files of something remote that is used as a context.
@@ -219,7 +211,7 @@ impl<'a> Fetcher<'a> {
             let layer = known.filter(|(record, _)| record.digest == digest).map(|(_, layer)| layer);
             return Ok(HttpFile { digest, layer });
         }
-        self.files.get_or_try(&source.url, || self.ask(source))
+        self.fetched.files.get_or_try(&source.url, || self.ask(source))
     }
 
     /// The layer whose one file, [`CONTENT`], is what the URL holds.
@@ -231,7 +223,7 @@ impl<'a> Fetcher<'a> {
         if let Some(layer) = &file.layer {
             return Ok(Arc::clone(layer));
         }
-        let fetched = self.files.get_or_try(&source.url, || self.ask(source))?;
+        let fetched = self.fetched.files.get_or_try(&source.url, || self.ask(source))?;
         if fetched.digest != file.digest {
             return Err(RemoteError::Checksum {
                 url: source.url.clone(),
@@ -330,7 +322,7 @@ impl<'a> Fetcher<'a> {
         } else {
             let name = format!("{} {}", source.url, reference.unwrap_or_default());
             let resolve = |at: &Repository<'_>| Ok(self.deps.remotes.resolve(at, reference)?);
-            self.refs.get_or_try(&name, || self.with_repository(source, resolve))?
+            self.fetched.refs.get_or_try(&name, || self.with_repository(source, resolve))?
         };
         match &source.checksum {
             Some(wanted) if !at.commit.starts_with(wanted.as_str()) => Err(RemoteError::Checksum {
@@ -350,7 +342,7 @@ impl<'a> Fetcher<'a> {
         at: &GitRef,
     ) -> Result<GitFiles, BuildError> {
         let key = git_key(source, at);
-        self.checkouts.get_or_try(&key.hex(), || {
+        self.fetched.checkouts.get_or_try(&key.hex(), || {
             if let Some((record, layer)) = self.recall::<GitRecord>(&key) {
                 return Ok(GitFiles { layer, time: record.time });
             }

@@ -3,6 +3,7 @@
 use super::board::lock;
 use super::digests::Digests;
 use super::journal::Journal;
+use super::together::{Claim, Made, Making, Together};
 use super::{BuildDeps, FetchedContext, Fetcher, Planned};
 use crate::context::ContextTree;
 use crate::context::hash::Hasher;
@@ -17,7 +18,6 @@ use lapstrake_layerstore::digest::LayerId;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::store::{CacheRecord, Lease};
 use lapstrake_layerstore::toc::{Entry, Toc, compare};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,14 +59,12 @@ pub(crate) struct Session<'a> {
     pub(crate) digests: Digests,
     pub(crate) journal: Journal,
     pub(crate) fetcher: Fetcher<'a>,
-    contexts: Mutex<BTreeMap<Option<String>, Context>>,
+    pub(crate) together: &'a Together,
     no_cache_stages: Vec<bool>,
     in_chain: Vec<bool>,
     steps: AtomicUsize,
     cached: AtomicUsize,
     made: Mutex<Vec<MadeStep>>,
-    /// Held by whoever uses the terminal.
-    pub(crate) terminal: Mutex<()>,
     dry: bool,
 }
 
@@ -74,7 +72,7 @@ impl<'a> Session<'a> {
     pub(crate) fn new(
         options: &'a BuildOptions,
         deps: &'a BuildDeps<'a>,
-        lease: &'a Lease,
+        together: &'a Together,
         planned: &Planned,
     ) -> Self {
         let filtered = |stage: &crate::graph::StageNode| {
@@ -94,17 +92,16 @@ impl<'a> Session<'a> {
         Self {
             options,
             deps,
-            lease,
+            lease: &together.lease,
             journal: Journal::open(deps.store, options, planned),
             digests: Digests::new(Arc::clone(deps.store), options.compression),
-            fetcher: Fetcher::new(options, deps, lease),
-            contexts: Mutex::default(),
+            fetcher: Fetcher::sharing(options, deps, (&together.lease, &together.fetched)),
+            together,
             no_cache_stages: stages.iter().map(filtered).collect(),
             in_chain,
             steps: AtomicUsize::new(0),
             cached: AtomicUsize::new(0),
             made: Mutex::default(),
-            terminal: Mutex::default(),
             dry: false,
         }
     }
@@ -127,7 +124,7 @@ impl<'a> Session<'a> {
     /// The context of this name, or the main one.
     pub(crate) fn context(&self, name: Option<&str>) -> Result<Context, BuildError> {
         let key = name.map(str::to_owned);
-        if let Some(open) = lock(&self.contexts).get(&key) {
+        if let Some(open) = lock(&self.together.contexts).get(&key) {
             return Ok(open.clone());
         }
         let open = match name {
@@ -144,7 +141,7 @@ impl<'a> Session<'a> {
                 _ => Context::Empty,
             },
         };
-        Ok(lock(&self.contexts).entry(key).or_insert(open).clone())
+        Ok(lock(&self.together.contexts).entry(key).or_insert(open).clone())
     }
 
     fn open_directory(&self, path: &Path, name: Option<&str>) -> Result<Context, BuildError> {
@@ -186,7 +183,7 @@ impl<'a> Session<'a> {
     /// Keep what was learned about context files. That it could not be kept costs the next build some
     /// reading and nothing else, so it is no error.
     pub(crate) fn save_memos(&self) {
-        for open in lock(&self.contexts).values() {
+        for open in lock(&self.together.contexts).values() {
             let Context::Directory(open) = open else { continue };
             if let Some(bytes) = lock(&open.memo).encode_if_changed() {
                 let _kept = self.deps.store.memo_put(&open.memo_name, &bytes);
@@ -217,6 +214,18 @@ impl<'a> Session<'a> {
             self.cached.fetch_add(1, Ordering::Relaxed);
         }
         Ok(found)
+    }
+
+    /// The right to make a step that was not found, or what another stage or another build made of it
+    /// while this one looked.
+    pub(crate) fn claim(&self, key: &StepKey) -> Result<Making<'a>, Made> {
+        match self.together.claims.claim(&key.key) {
+            Claim::Mine(making) => Ok(making),
+            Claim::Made(made) => {
+                self.cached.fetch_add(1, Ordering::Relaxed);
+                Err(made)
+            }
+        }
     }
 
     /// What a shared cache has for a key; it is in the store's own from then on.
@@ -298,6 +307,9 @@ impl<'a> Session<'a> {
             return Ok((old, created));
         }
         let created_unix = self.now();
+        if self.options.rehearsal {
+            return Ok((layer, created_unix));
+        }
         let record = CacheRecord {
             layer: Some(*layer.id()),
             created_unix,

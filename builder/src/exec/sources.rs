@@ -83,7 +83,8 @@ impl<'a> Source<'a> {
     ) -> Result<Vec<Selected>, BuildError> {
         let mut all = self.find(paths, how)?;
         if let Self::Context(open) = self {
-            session.hasher(open).fill(&open.tree, &mut all)?;
+            let fill = || session.hasher(open).fill(&open.tree, &mut all);
+            session.together.turns.in_turn(&turn(open, paths), fill)?;
         }
         Ok(all)
     }
@@ -177,4 +178,11 @@ pub(crate) fn inline_file(name: &str, content: &[u8], mtime: i64) -> Selected {
         items: Vec::new(),
         parents: false,
     }
+}
+
+/// What tells one set of files of a context from another.
+fn turn(open: &OpenContext, paths: &[&[u8]]) -> String {
+    let of = open.tree.path().as_os_str().as_encoded_bytes();
+    let texts = [of].into_iter().chain(paths.iter().copied());
+    texts.map(|text| text.escape_ascii().to_string()).collect::<Vec<_>>().join("\0")
 }

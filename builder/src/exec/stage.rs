@@ -3,6 +3,7 @@
 use super::Planned;
 use super::board::{Board, LayerName, StageResult};
 use super::session::Session;
+use super::together::Made;
 use super::{copy, run};
 use crate::copy::Selected;
 use crate::error::BuildError;
@@ -128,15 +129,24 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
     let result = prepare(at, step).and_then(|prepared| {
         let no_cache = session.ignores_cache(at.id.stage);
         session.journal.keyed(at.id, prepared.key(), no_cache, || prepared.read());
-        if let Some((layer, created)) = session.lookup(at.id.stage, prepared.key())? {
-            session.journal.ended(at.id, Outcome::Hit, Some(*layer.id()), begun.elapsed());
-            observer.event(Event::StepCached { id: at.id, layer: *layer.id() });
-            let found = (layer, created);
+        let hit = |found: Made| {
+            session.journal.ended(at.id, Outcome::Hit, Some(*found.0.id()), begun.elapsed());
+            observer.event(Event::StepCached { id: at.id, layer: *found.0.id() });
             session.note_made(at.id, prepared.key(), &step.title, &found);
-            return Ok(found);
+            found
+        };
+        if let Some(found) = session.lookup(at.id.stage, prepared.key())? {
+            return Ok(hit(found));
         }
         let waiting = Instant::now();
-        let _permit = at.board.permit();
+        let making = match session.claim(prepared.key()) {
+            Ok(making) => making,
+            Err(made) => {
+                at.waited(None, waiting);
+                return Ok(hit(made));
+            }
+        };
+        let _permit = session.together.permits.permit();
         at.waited(None, waiting);
         if session.deps.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
@@ -149,6 +159,7 @@ fn run_step(at: &StepContext<'_>, step: &Step) -> Result<(Arc<Layer>, i64), Buil
         session.journal.ended(at.id, Outcome::Miss, Some(*layer.id()), elapsed);
         observer.event(Event::StepDone { id: at.id, layer: *layer.id(), elapsed });
         let made = (layer, created);
+        making.made(&made);
         session.note_made(at.id, &key, &step.title, &made);
         Ok(made)
     });

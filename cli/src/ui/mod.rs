@@ -6,6 +6,7 @@ pub(crate) mod difference;
 pub(crate) mod explain;
 pub(crate) mod format;
 pub(crate) mod live;
+pub(crate) mod platforms;
 pub(crate) mod progress;
 pub(crate) mod rawjson;
 pub(crate) mod table;

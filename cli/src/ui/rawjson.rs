@@ -2,7 +2,7 @@
 //! `docs/cli.md`.
 
 use crate::ui::terminal::note;
-use lapstrake_builder::event::{Event, Observer, StageSummary, StepId, Stream};
+use lapstrake_builder::event::{Event, StageSummary, StepId, Stream};
 use lapstrake_registry as registry;
 use serde_json::{Value, json};
 use std::sync::Mutex;
@@ -14,14 +14,17 @@ pub(crate) struct RawJson {
     writing: Mutex<()>,
 }
 
-impl Observer for RawJson {
-    fn event(&self, event: Event<'_>) {
-        let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        note(&object(&event).to_string());
-    }
-}
-
 impl RawJson {
+    /// Shows an event of the build for a platform, which is named if there are several.
+    pub(crate) fn of(&self, platform: Option<&str>, event: &Event<'_>) {
+        let mut object = object(event);
+        if let Some(platform) = platform {
+            object["platform"] = platform.into();
+        }
+        let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        note(&object.to_string());
+    }
+
     /// Shows an event of a transfer.
     pub(crate) fn transfer(&self, event: &registry::Event) {
         if let Some(object) = transfer(event) {

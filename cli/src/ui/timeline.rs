@@ -153,7 +153,7 @@ impl State {
             Event::StepWaited { id, stage, elapsed } => {
                 let label = match stage {
                     Some(stage) => format!("waits for {}", self.names.stage(*stage)),
-                    None => "waits for other steps to make room".to_owned(),
+                    None => "waits for other steps".to_owned(),
                 };
                 let from = now.saturating_sub(*elapsed);
                 // What came before the wait was looking up.

@@ -49,7 +49,7 @@ fn several_platforms_are_one_image() {
     let entries = index["manifests"].as_array().unwrap();
     let mut layers = Vec::new();
     for (entry, (architecture, variant)) in
-        entries.iter().zip([("amd64", ""), ("arm64", ""), ("arm", "v7")])
+        entries.iter().zip([("amd64", ""), ("arm", "v7"), ("arm64", "")])
     {
         assert_eq!(entry["platform"]["architecture"], architecture);
         assert_eq!(entry["platform"]["variant"].as_str().unwrap_or_default(), variant);
@@ -95,6 +95,135 @@ fn index_of(lap: &Lap, name: &str) -> String {
     let read = Command::new("tar").args(["-xOf", &archive, "index.json"]).output().unwrap();
     let saved: Value = serde_json::from_slice(&read.stdout).unwrap();
     saved["manifests"][0]["digest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn neither_order_nor_threads_show_in_an_index() {
+    let mut seen = Vec::new();
+    for (order, jobs) in [
+        ("linux/amd64,linux/arm64,linux/arm/v7", "--jobs=8"),
+        ("linux/arm/v7,linux/arm64,linux/amd64", "--jobs=1"),
+        ("linux/arm64,linux/amd64,linux/arm/v7,linux/amd64", "--jobs=3"),
+    ] {
+        let lap = Lap::new("platform-order");
+        let text = format!("{DOCKERFILE}WORKDIR /$TARGETPLATFORM\nCOPY . .\n");
+        let context = lap.context("context", &text);
+        let epoch = "--build-arg=SOURCE_DATE_EPOCH=1000000000";
+        let asked = ["build", "--platform", order, jobs, epoch, "-q", &context];
+        seen.push(lap.ok(asked));
+        assert_eq!(
+            lap.ok(["build", "--no-cache", "--platform", order, epoch, "-q", &context]),
+            seen[0]
+        );
+        lap.is_whole();
+    }
+    assert!(seen.iter().all(|id| *id == seen[0] && id.starts_with("sha256:")), "{seen:?}");
+}
+
+/// A stage on this machine's own platform whose program goes by the target's name.
+fn on_this_machine(program: &str) -> String {
+    format!(
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nARG TARGETARCH\n\
+         RUN --mount=type=cache,target=/c {program}\n\
+         FROM scratch\nCOPY --from=build /out /out\n"
+    )
+}
+
+/// Tells the other that it is here, and waits for it for 30 s.
+const MEET: &str = "touch /c/$TARGETARCH; i=0; \
+                    while [ ! -e /c/amd64 -o ! -e /c/arm64 ]; do \
+                    i=$((i + 1)); [ $i -lt 300 ] || exit 9; sleep 0.1; done";
+const BOTH: &str = "--platform=linux/arm64,linux/amd64";
+
+#[test]
+fn platforms_are_built_at_once() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("at-once");
+    let context =
+        lap.context("context", &on_this_machine(&format!("{MEET}; echo $TARGETARCH > /out")));
+    let asked = ["build", BOTH, "--jobs=2", "--progress=plain", "-t", "x:1", &context];
+    let said = lap.run(asked);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for platform in ["linux/amd64", "linux/arm64"] {
+        for words in
+            [format!("[{platform} build 1/1] RUN"), format!("[{platform} stage 1 1/1] COPY")]
+        {
+            assert!(said.stderr.contains(&words), "{}", said.stderr);
+        }
+    }
+    let said = lap.run(["build", BOTH, "--progress=rawjson", &context]);
+    let events: Vec<Value> =
+        said.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let of = |name: &str| {
+            let is = |it: &&Value| it["platform"] == platform && it["event"] == name;
+            events.iter().filter(is).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(of("planned")[0]["stages"][0]["name"], "build");
+        assert_eq!(of("step-cached").len(), 2);
+        assert!(of("step-cached").iter().all(|it| it["stage"].as_u64().unwrap() < 2));
+    }
+    lap.is_whole();
+}
+
+#[test]
+fn jobs_are_counted_over_all_platforms() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("one-job");
+    let alone = "mkdir /c/busy || exit 9; sleep 0.3; rm -r /c/busy; echo > /out";
+    let context = lap.context("context", &on_this_machine(&format!("echo $TARGETARCH; {alone}")));
+    lap.ok(["build", BOTH, "--jobs=1", &context]);
+}
+
+#[test]
+fn each_platform_that_fails_is_told() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("both-fail");
+    let text = format!("{MEET}; [ $TARGETARCH = amd64 ] && exit 7; exit 8");
+    let context = lap.context("context", &on_this_machine(&text));
+    let said = lap.run(["build", BOTH, "--jobs=2", "-t", "x:1", &context]);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    // The second may have been stopped by the first's end; whoever failed by itself is told.
+    let told = |code: i32, platform: &str| {
+        let words = [format!("exit code: {code}"), format!("in the build for {platform}")];
+        let is = words.map(|words| said.stderr.contains(&words));
+        assert_eq!(is[0], is[1], "{}", said.stderr);
+        is[0]
+    };
+    let (amd64, arm64) = (told(7, "linux/amd64"), told(8, "linux/arm64"));
+    assert!(amd64 || arm64, "{}", said.stderr);
+    // What is wrong for every platform is told once.
+    let context = lap.context("wrong", "FROM scratch\nCOPY nothing /\n");
+    lap.refused(["build", BOTH, &context], 3, &["not found", "Dockerfile:2"]);
+    // One that fails stops the other at once, and there is no image.
+    let text = format!("{MEET}; [ $TARGETARCH = amd64 ] && exit 7; sleep 600");
+    let context = lap.context("one", &on_this_machine(&text));
+    let begun = std::time::Instant::now();
+    lap.ok(["prune", "--all", "--force"]);
+    let asked = ["build", BOTH, "--jobs=2", "-t", "x:1", &context];
+    lap.refused(asked, 1, &["exit code: 7", "in the build for linux/amd64"]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(300));
+    lap.refused(["inspect", "x:1"], 3, &["no image"]);
+}
+
+#[test]
+fn a_step_of_all_platforms_is_done_once_even_without_the_cache() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("once");
+    let text = "FROM --platform=$BUILDPLATFORM busybox AS build\n\
+                RUN --mount=type=cache,target=/c echo made; mkdir /c/made && touch /out\n\
+                FROM scratch\nCOPY --from=build /out /out\n";
+    let context = lap.context("context", text);
+    let said = lap.run(["build", BOTH, "--no-cache", "--progress=plain", &context]);
+    assert_eq!((said.code, said.stderr.matches("| made").count()), (Some(0), 1), "{}", said.stderr);
 }
 
 #[test]

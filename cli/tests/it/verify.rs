@@ -23,6 +23,39 @@ fn what_comes_out_twice_is_said() {
     lap.is_whole();
 }
 
+/// The second build only shows whether it is the same: neither its report nor its results stay.
+#[test]
+fn the_real_build_stays_the_newest() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("verify-report");
+    let text = "FROM busybox\nCOPY Dockerfile /f\nRUN head -c 9 /dev/urandom | md5sum > /random\n";
+    let context = lap.context("context", text);
+    for (more, code) in [("--no-cache", 0), ("--verify", 1)] {
+        let said = lap.run(["build", more, "--no-cache-filter=0", "-t", "x:1", &context]);
+        assert_eq!(said.code, Some(code), "{}", said.stderr);
+    }
+    let listed = |lap: &Lap| -> Vec<serde_json::Value> {
+        let json = lap.ok(["explain", "--list", "--format=json"]);
+        serde_json::from_str(&json).unwrap()
+    };
+    let builds = listed(&lap).len();
+    let before = lap.ok(["explain", "--format=json"]);
+    // What the next build finds is what the first one made.
+    let said = lap.run(["build", "--progress=plain", "-q", &context]);
+    let report: serde_json::Value = serde_json::from_str(&before).unwrap();
+    assert_eq!(report["image"], said.stdout.trim());
+    let copied = lap.context("copied", "FROM scratch\nCOPY Dockerfile /f\nWORKDIR /w\n");
+    lap.ok(["build", &copied]);
+    lap.ok(["build", "--verify", &copied]);
+    let newest: serde_json::Value =
+        serde_json::from_str(&lap.ok(["explain", "--format=json"])).unwrap();
+    let outcomes: Vec<_> = newest["stages"][0]["steps"].as_array().unwrap().iter().collect();
+    assert!(outcomes.iter().all(|step| step["outcome"] == "hit"), "{newest:#}");
+    assert_eq!(listed(&lap).len(), builds + 3, "each build that counts has a report");
+}
+
 #[test]
 fn what_does_not_is_named_by_step_and_file() {
     if !require(&RUN) {

@@ -1,14 +1,11 @@
-//! Streams from outside, which end; and results that several stages want.
+//! Streams from outside, which end.
 
-use super::super::board::lock;
 use super::super::unpack;
 use crate::error::BuildError;
 use crate::limits::{ARCHIVE_PROBE_BYTES, MAX_REMOTE_BYTES, MAX_REMOTE_TIME};
 use crate::remote::RemoteError;
 use lapstrake_runner::Cancel;
-use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Whether the stream is an archive, and the stream from its beginning.
@@ -83,32 +80,6 @@ impl Read for Bounded<'_> {
                 self.failure.get_or_insert(failure);
                 Err(io::Error::other(shown))
             }
-        }
-    }
-}
-
-/// Results that several stages may want at once, each worked out by the first that asks.
-pub(super) struct Once<T> {
-    slots: Mutex<HashMap<String, Arc<Mutex<Option<T>>>>>,
-}
-
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self { slots: Mutex::default() }
-    }
-}
-
-impl<T: Clone> Once<T> {
-    pub(super) fn get_or_try(
-        &self,
-        name: &str,
-        f: impl FnOnce() -> Result<T, BuildError>,
-    ) -> Result<T, BuildError> {
-        let slot = Arc::clone(lock(&self.slots).entry(name.to_owned()).or_default());
-        let mut slot = lock(&slot);
-        match &*slot {
-            Some(known) => Ok(known.clone()),
-            None => Ok(slot.insert(f()?).clone()),
         }
     }
 }

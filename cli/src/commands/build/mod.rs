@@ -14,6 +14,7 @@ mod inputs;
 mod locate;
 mod outputs;
 mod plan;
+mod platforms;
 mod report;
 mod surroundings;
 mod verify;
@@ -26,7 +27,7 @@ pub(crate) use inputs::{
 };
 pub(crate) use outputs::Dest;
 
-use crate::error::{CommandError, Kind};
+use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     if let Some(format) = args.plan {
         return plan::show(&world, &mut options, &wanted.platforms, format);
     }
-    let built = build_all(&session, args, &mut options, &wanted, &reporter, &world);
+    let built = platforms::build(args, &options, &wanted.platforms, (&reporter, &world));
     let delivered = built.and_then(|outcomes| {
         let image = deliver(&session, args, &wanted, &outcomes, &reporter, options.epoch)?;
         reporter.finish(&session, &outcomes, &image, &wanted, begun.elapsed())
@@ -119,45 +120,6 @@ fn deliver(
     Ok(image)
 }
 
-/// Builds for each platform, one after the other: what several of them need is then done once.
-fn build_all(
-    session: &Session,
-    args: &Args,
-    options: &mut BuildOptions,
-    wanted: &Wanted,
-    reporter: &report::Reporter,
-    world: &World<'_>,
-) -> Result<Vec<BuildOutcome>, CommandError> {
-    let deps = world.deps(reporter);
-    let build = |options: &BuildOptions| {
-        lapstrake_builder::build(options, &deps)
-            .map_err(|error| world.error(|| locate::explain(error, options)))
-    };
-    let mut outcomes: Vec<BuildOutcome> = Vec::new();
-    for platform in &wanted.platforms {
-        options.platform = platform.clone();
-        if wanted.platforms.len() > 1 {
-            reporter.say("platform", &platform.to_string());
-        }
-        let outcome = build(options);
-        if let Some(format) = args.explain {
-            reporter.explain(format, session.settings.now)?;
-        }
-        let outcome = outcome?;
-        if outcomes.is_empty() {
-            reporter.warnings(&outcome);
-        }
-        if args.verify {
-            reporter.say("verify", "building again without the cache");
-            let again = BuildOptions { no_cache: true, ..options.clone() };
-            let second = build(&again)?;
-            reporter.say("verify", &verify::compare(session, options, &outcome, &second)?);
-        }
-        outcomes.push(outcome);
-    }
-    Ok(outcomes)
-}
-
 /// What is to be done with the image.
 #[derive(Debug)]
 struct Wanted {
@@ -178,7 +140,7 @@ impl Wanted {
             args.output.iter().map(|text| outputs::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let rewrites = asked.iter().filter_map(|asked| asked.rewrite_timestamp).collect();
         let outputs: Vec<Output> = asked.into_iter().map(|asked| asked.output).collect();
-        let platforms = platforms(&args.platform)?;
+        let platforms = platforms::wanted(&args.platform)?;
         let annotations = annotations(&args.annotation)?;
         let cache_to = caches::targets(&args.cache_to)?;
         let mut push = args.push;
@@ -352,28 +314,11 @@ fn options(
         compression: wanted.compression(),
         cache_from: caches::sources(&args.cache_from)?,
         keep_failed: args.steps.keep_failed,
+        rehearsal: false,
         debug_shell: args.steps.debug_shell && surroundings::has_terminal(),
     };
     options.epoch = epoch_of(&options);
     Ok((options, deferred))
-}
-
-/// The platforms to build for, each once; this machine's when none is named.
-fn platforms(given: &[String]) -> Result<Vec<Platform>, CommandError> {
-    let mut all: Vec<Platform> = Vec::new();
-    for text in given {
-        let platform = match text.as_str() {
-            "local" => Platform::host(),
-            text => text.parse().map_err(|error| CommandError::chain(Kind::Usage, &error))?,
-        };
-        if !all.iter().any(|known| known.matches(&platform)) {
-            all.push(platform);
-        }
-    }
-    if all.is_empty() {
-        all.push(Platform::host());
-    }
-    Ok(all)
 }
 
 fn annotations(given: &[String]) -> Result<Vec<Annotation>, CommandError> {

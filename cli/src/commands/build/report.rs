@@ -13,7 +13,7 @@ use crate::ui::rawjson::RawJson;
 use crate::ui::terminal::{self, note, print};
 use crate::ui::timeline::Timeline;
 use crate::ui::transfer::Transfers;
-use crate::ui::{diagnostic, explain, format};
+use crate::ui::{diagnostic, explain, format, platforms};
 use lapstrake_builder::event::{Event, Observer, Silent};
 use lapstrake_builder::exec::BuildOutcome;
 use lapstrake_builder::explain::Recorded;
@@ -21,6 +21,7 @@ use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::store::ImageRecord;
 use lapstrake_registry::Progress;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,23 +34,37 @@ pub(super) struct Reporter {
     iidfile: Option<PathBuf>,
     metadata_file: Option<PathBuf>,
     timeline: Option<(PathBuf, Timeline)>,
-    /// What the build left for `lap explain`.
-    recorded: Mutex<Option<Recorded>>,
+    /// What each build left for `lap explain`, by its place among those under way.
+    recorded: Mutex<BTreeMap<usize, Recorded>>,
 }
 
 impl Observer for Reporter {
     fn event(&self, event: Event<'_>) {
+        self.of(0, None).event(event);
+    }
+}
+
+/// Hears of one of the builds that are under way.
+#[derive(Debug)]
+pub(super) struct OneOf<'a> {
+    reporter: &'a Reporter,
+    place: usize,
+    platform: Option<String>,
+}
+
+impl Observer for OneOf<'_> {
+    fn event(&self, event: Event<'_>) {
+        let reporter = self.reporter;
         if let Event::Recorded { report } = &event {
-            *self.recorded() = Some((*report).clone());
+            // That of a rehearsal explains nothing.
+            reporter.recorded().entry(self.place).or_insert_with(|| (*report).clone());
         }
-        if let Some((_, timeline)) = &self.timeline {
-            timeline.event(&event);
+        if let Mode::RawJson(json) = &reporter.mode {
+            json.of(self.platform.as_deref(), &event);
         }
-        match &self.mode {
-            Mode::Live(live, _) => live.event(event),
-            Mode::Plain(plain, _) => plain.event(event),
-            Mode::RawJson(json) => json.event(event),
-            Mode::Silent => Silent.event(event),
+        match &self.platform {
+            None => reporter.show(event),
+            Some(platform) => platforms::apart(event, self.place, platform, |it| reporter.show(it)),
         }
     }
 }
@@ -147,20 +162,34 @@ impl Reporter {
         }
     }
 
-    fn recorded(&self) -> MutexGuard<'_, Option<Recorded>> {
+    /// Hears of the build at this place among those under way; what it is for, if there are several.
+    pub(super) fn of(&self, place: usize, platform: Option<String>) -> OneOf<'_> {
+        OneOf { reporter: self, place, platform }
+    }
+
+    /// Shows an event whose steps are told apart from those of other builds.
+    fn show(&self, event: Event<'_>) {
+        if let Some((_, timeline)) = &self.timeline {
+            timeline.event(&event);
+        }
+        match &self.mode {
+            Mode::Live(live, _) => live.event(event),
+            Mode::Plain(plain, _) => plain.event(event),
+            Mode::RawJson(_) | Mode::Silent => Silent.event(event),
+        }
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, BTreeMap<usize, Recorded>> {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Prints why each step was or was not found. A build that did not come as far as its steps has
     /// nothing to explain.
     pub(super) fn explain(&self, format: Format, now: i64) -> Result<(), CommandError> {
-        match &*self.recorded() {
-            Some(recorded) => explain::show(recorded, format, now),
-            None => Ok(()),
-        }
+        self.recorded().values().try_for_each(|recorded| explain::show(recorded, format, now))
     }
 
-    /// Says which of several builds comes next, and what came of it.
+    /// Says something of the build as a whole.
     pub(super) fn say(&self, what: &str, text: &str) {
         match &self.mode {
             Mode::Live(..) | Mode::Plain(..) => note(&format!("[{what}] {text}")),

@@ -99,6 +99,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The store.
+    pub(super) fn store(&self) -> &'a lapstrake_layerstore::store::Store {
+        &self.session.store
+    }
+
     /// The error that stopped a build: the interrupt, if there was one.
     pub(super) fn error(&self, error: impl FnOnce() -> CommandError) -> CommandError {
         self.interrupts.error().unwrap_or_else(error)

@@ -1,24 +1,24 @@
 //! `--verify`: two builds of one Dockerfile beside each other.
 
 use crate::error::{CommandError, Kind};
-use crate::session::Session;
 use crate::ui::{changes, format};
 use lapstrake_builder::BuildOptions;
 use lapstrake_builder::exec::BuildOutcome;
 use lapstrake_builder::verify::{BytesDifference, Difference, first_difference};
+use lapstrake_layerstore::store::Store;
 
 /// Files that are shown of those that differ.
 const SHOWN_MAX: usize = 10;
 
 /// What the second build says of the first: in words, or as an error.
 pub(super) fn compare(
-    session: &Session,
+    store: &Store,
     options: &BuildOptions,
     first: &BuildOutcome,
     second: &BuildOutcome,
 ) -> Result<String, CommandError> {
     let (old, new) = (&first.report.report, &second.report.report);
-    if let Some(found) = first_difference(old, new, session.store.layers(), options.epoch)? {
+    if let Some(found) = first_difference(old, new, store.layers(), options.epoch)? {
         return Err(different(&options.dockerfile_name, &found, options.epoch.is_some()));
     }
     let same = format!("{} gave the same files again", format::count(second.steps, "step"));
