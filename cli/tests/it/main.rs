@@ -22,4 +22,5 @@ mod sharing;
 mod storage;
 mod support;
 mod transfer;
+mod traps;
 mod verify;
