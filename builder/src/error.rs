@@ -188,6 +188,8 @@ pub enum BuildError {
         exit: Exit,
         /// The image that has its files, if they were to be kept.
         kept: Option<String>,
+        /// Where the store is, if its file system had no room left when the command ended.
+        full: Option<PathBuf>,
     },
     /// The sandbox for a RUN could not be made.
     #[error("cannot run the step")]

@@ -15,12 +15,15 @@ use lapstrake_layerstore::oci::{ContainerConfig, History, ImageConfig, RootFs};
 use lapstrake_layerstore::reference::Reference;
 use lapstrake_layerstore::view::View;
 use lapstrake_runner::{Output, Root, Spec, Stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a shell in a failed step is.
 const SHELL: &str = "/bin/sh";
 /// The repository whose tags are kept steps.
 const KEPT: &str = "failed-step";
+/// With less than this a file system counts as full: what did not fit may have been larger than the rest, and
+/// the shell's last words and the store's own records take some of it.
+const ROOM_BYTES_MIN: u64 = 1 << 20;
 /// Characters of an image's id that make its tag.
 const KEPT_ID_CHARS: usize = 12;
 
@@ -33,6 +36,8 @@ pub(crate) fn look_into(
     error: BuildError,
 ) -> BuildError {
     let BuildError::Step { command, exit, .. } = error else { return error };
+    // Asked before anything else: what the step wrote goes when its work area does.
+    let full = is_full(at.session.deps.store.root());
     let options = at.session.options;
     let warn = |what: &str, error: &dyn std::fmt::Display| {
         let message = format!("{what}: {error}");
@@ -46,7 +51,16 @@ pub(crate) fn look_into(
     let kept = kept.and_then(|kept| {
         kept.map_err(|error| warn("the failed step's files cannot be kept", &error)).ok()
     });
-    BuildError::Step { command, exit, kept }
+    BuildError::Step { command, exit, kept, full }
+}
+
+/// The directory, if nothing more can be written there. That it cannot be asked says nothing.
+fn is_full(root: &Path) -> Option<PathBuf> {
+    let stat = rustix::fs::statvfs(root).ok()?;
+    // File systems that make inodes as they need them have none to count.
+    let no_names = stat.f_files > 0 && stat.f_ffree == 0;
+    let no_room = stat.f_bavail.saturating_mul(stat.f_frsize) < ROOM_BYTES_MIN;
+    (no_room || no_names).then(|| root.to_owned())
 }
 
 /// A shell on the terminal with the step's files, environment, user and mounts. One at a time.

@@ -278,6 +278,9 @@ fn run(at: &StepContext<'_>, spec: &Spec, step: &RunStep) -> Result<(), BuildErr
     }
     match exit.map_err(BuildError::Run)? {
         Exit::Code(0) => Ok(()),
-        exit => Err(BuildError::Step { command: step.argv.join(" "), exit, kept: None }),
+        exit => {
+            let (command, kept, full) = (step.argv.join(" "), None, None);
+            Err(BuildError::Step { command, exit, kept, full })
+        }
     }
 }

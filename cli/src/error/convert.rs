@@ -188,10 +188,9 @@ fn with_build_hints(shown: CommandError, error: &BuildError) -> CommandError {
         BuildError::ContextChanged { .. } => {
             shown.hint("build again when nothing else writes there")
         }
-        BuildError::Step { kept: Some(name), .. } => shown.hint(format!(
-            "its files are kept: lap run {name}, lap layers {name}; lap rmi {name} when you have seen \
-             enough"
-        )),
+        BuildError::Step { kept, full, .. } => {
+            with_step_hints(shown, kept.as_deref(), full.as_deref())
+        }
         BuildError::Foreign(ForeignError::System { .. }) => shown,
         BuildError::Foreign(_) => shown.hint(
             "install an emulator that registers itself with binfmt_misc and the flag F (Debian: \
@@ -202,6 +201,28 @@ fn with_build_hints(shown: CommandError, error: &BuildError) -> CommandError {
         BuildError::Remote(inner) => with_remote_hints(shown, inner),
         BuildError::Store(inner) => with_host_hints(shown, inner),
         _ => shown,
+    }
+}
+
+fn with_step_hints(
+    shown: CommandError,
+    kept: Option<&str>,
+    full: Option<&std::path::Path>,
+) -> CommandError {
+    let shown = match kept {
+        Some(name) => shown.hint(format!(
+            "its files are kept: lap run {name}, lap layers {name}; lap rmi {name} when you have seen \
+             enough"
+        )),
+        None => shown,
+    };
+    match full {
+        Some(root) => shown.hint(format!(
+            "no room was left where the store is, {}: `lap prune` frees what nothing needs, or put the \
+             store elsewhere with --root",
+            root.display()
+        )),
+        None => shown,
     }
 }
 

@@ -100,8 +100,15 @@ fn a_step_that_fills_the_disk_gives_it_back() {
     let said = small.run(["build", "-t", "full:1", &context]);
     assert_eq!(said.code, Some(1), "{}", said.stderr);
     assert!(said.stderr.contains("No space left on device"), "{}", said.stderr);
+    let root = small.root().display().to_string();
+    let hint = format!("hint: no room was left where the store is, {root}: `lap prune` frees");
+    assert!(said.stderr.lines().last().is_some_and(|it| it.starts_with(&hint)), "{}", said.stderr);
     small.is_whole();
     small.refused(["inspect", "full:1"], 3, &["no image"]);
+    // A step that fails for another reason says nothing of room.
+    let context = small.context("context", "FROM busybox\nRUN exit 3\n");
+    let said = small.run(["build", &context]);
+    assert!(said.code == Some(1) && !said.stderr.contains("no room"), "{}", said.stderr);
     let context = small.context("context", "FROM busybox\nRUN echo there is room > /a\n");
     small.ok(["build", "-t", "ok:1", &context]);
     small.is_whole();
