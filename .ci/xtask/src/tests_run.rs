@@ -18,6 +18,10 @@ use crate::{packages, shell};
 /// What an ordinary user cannot run: these ask cargo about the workspace.
 const NEED_CARGO: [&str; 2] = ["lapstrake-tidy", "lapstrake-xtask"];
 
+/// Random tests draw the same cases in every run of this command, so that what passed once passes again;
+/// plain `cargo nextest run` draws others each time.
+const SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20261121");
+
 /// Runs everything; arguments are handed on to the runner (`cargo xtask test -- name`).
 pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     let filter: Vec<&str> =
@@ -33,11 +37,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     println!("== doc tests");
     shell::run(shell::cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
     let nextest = find_tool("cargo-nextest");
-    let rootfs = if is_root() { debian()? } else { None };
+    let variables = variables()?;
     if is_root() {
         println!("== the tests as an ordinary user");
         let mut user = TestUser::ensure()?;
-        user.rootfs.clone_from(&rootfs);
+        user.variables.clone_from(&variables);
         let passed = match &nextest {
             Some(nextest) => nextest_as(&user, nextest, &filter)?,
             None => binaries_as(&user, &filter)?,
@@ -54,10 +58,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
         Some(_) => command.args(["nextest", "run", "--workspace", "--no-fail-fast"]),
         None => command.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]),
     };
-    if let Some(rootfs) = rootfs {
-        command.env("LAPSTRAKE_ROOTFS", rootfs);
-    }
+    command.envs(variables);
     Ok(command.args(&filter).stdin(Stdio::null()).status()?.success())
+}
+
+/// What the tests are told besides: the seed of the random ones, and where a Debian is.
+fn variables() -> Result<Vec<(&'static str, String)>> {
+    let (name, usual) = SEED;
+    let seed = std::env::var(name).unwrap_or_else(|_| usual.to_owned());
+    println!("== random tests: seed {seed} ({name} chooses another)");
+    let mut variables = vec![(name, seed)];
+    if is_root()
+        && let Some(rootfs) = debian()?
+    {
+        variables.push(("LAPSTRAKE_ROOTFS", rootfs.display().to_string()));
+    }
+    Ok(variables)
 }
 
 /// A minimal Debian for the test of real input, made once for both runs and for later ones.

@@ -23,8 +23,8 @@ const FIRST_ID: u64 = 200_000;
 #[derive(Debug)]
 pub(crate) struct TestUser {
     home: PathBuf,
-    /// A Debian that the test of real input need not make again.
-    pub(crate) rootfs: Option<PathBuf>,
+    /// What else its environment holds.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 impl TestUser {
@@ -45,7 +45,7 @@ impl TestUser {
                 shell::run(Command::new("usermod").args([option, &range, NAME]))?;
             }
         }
-        Ok(Self { home, rootfs: None })
+        Ok(Self { home, variables: Vec::new() })
     }
 
     /// A command that this user runs, in our working folder and with a clean environment.
@@ -72,9 +72,7 @@ impl TestUser {
                 command.arg(format!("{name}={}", value.to_string_lossy()));
             }
         }
-        if let Some(rootfs) = &self.rootfs {
-            command.arg(format!("LAPSTRAKE_ROOTFS={}", rootfs.display()));
-        }
+        command.args(self.variables.iter().map(|(name, value)| format!("{name}={value}")));
         command.arg(program).args(arguments);
         Ok(command)
     }

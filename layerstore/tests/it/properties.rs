@@ -3,8 +3,12 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs, io,
-    os::unix::{ffi::OsStrExt, fs as unix},
+    fs,
+    io::{self, Write},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{self as unix, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,8 +23,8 @@ use lapstrake_layerstore::{
 };
 use proptest::prelude::*;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, lsetxattr,
-    makedev, mknodat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
+    lsetxattr, makedev, mknodat, utimensat,
 };
 
 use crate::{
@@ -55,11 +59,18 @@ fn capability(bits: u8) -> Vec<u8> {
     value
 }
 
+/// Opens a file to write as `File::create` does, but where a pipe is in its place, which nobody reads, that
+/// is an error instead of a wait without end.
+fn create(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    fs::OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)
+}
+
 fn apply(op: &Op, at: &dyn Fn(&[u8]) -> PathBuf) -> io::Result<()> {
     match op {
         Op::Dir(path) => fs::create_dir(at(path)),
-        Op::File(path, data) => fs::write(at(path), data),
-        Op::Hole(path, size) => fs::File::create(at(path))?.set_len(*size),
+        Op::File(path, data) => create(&at(path))?.write_all(data),
+        Op::Hole(path, size) => create(&at(path))?.set_len(*size),
         Op::Symlink(path, target) => unix::symlink(OsStr::from_bytes(target), at(path)),
         Op::Hardlink(path, old) => fs::hard_link(at(old), at(path)),
         Op::Node(path, which) => {
@@ -245,6 +256,18 @@ proptest! {
             thing.same_as.clear();
         }
         prop_assert_eq!(shown, seen);
+    }
+}
+
+/// A random step may write to a pipe that it made before: this once stopped the tests for good.
+#[test]
+fn a_step_that_writes_to_its_pipe_does_not_wait() {
+    let directory = tempfile::tempdir().expect("room");
+    let at = |path: &[u8]| directory.path().join(OsStr::from_bytes(path));
+    apply(&Op::Node(b"pipe".to_vec(), 0), &at).expect("a pipe");
+    for op in [Op::File(b"pipe".to_vec(), b"data".to_vec()), Op::Hole(b"pipe".to_vec(), 7)] {
+        let error = apply(&op, &at).expect_err("nobody reads it");
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NXIO.raw_os_error()));
     }
 }
 
