@@ -60,7 +60,7 @@ impl fmt::Display for LineColumn {
 }
 
 /// A named file's bytes with an index of its lines.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SourceFile {
     /// What to call the file in messages.
     pub name: String,
@@ -69,6 +69,13 @@ pub struct SourceFile {
     /// Where the lines begin; worked out when a place is first asked for, so that a file without
     /// problems never pays for it.
     line_starts: OnceLock<Vec<usize>>,
+}
+
+/// By name: the bytes as numbers would bury what the file is part of.
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceFile({:?}, {} bytes)", self.name, self.bytes.len())
+    }
 }
 
 impl SourceFile {

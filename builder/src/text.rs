@@ -1,12 +1,14 @@
 //! Text that is shared: a word of a line holds the line, and a line may hold the whole file.
 //!
 //! ```text
-//! whole   COPY --link go.mod go.sum ./\nRUN go build\n…      one allocation
-//!                     └ start      └ end                     a word of it
+//! whole   COPY --link github.com/some/where go.sum ./\nRUN go build\n…     one allocation
+//!                     └ start              └ end                            a long word of it
+//!              --link                       go.sum ./                       short ones, by themselves
 //! ```
 //!
 //! Cutting words from a Dockerfile and handing them on, from the parser to the steps, is most of what
-//! reading one costs; with a copy for each, allocating would cost as much as all the rest.
+//! reading one costs; with a copy for each, allocating would cost as much as all the rest. Most words
+//! are so short that counting who holds the whole would cost more than copying them.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -14,19 +16,32 @@ use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// A text, or a part of one. Cloning and cutting copy nothing.
-#[derive(Clone, Default)]
-pub struct Text {
-    whole: Arc<str>,
-    start: usize,
-    end: usize,
+use arrayvec::ArrayString;
+
+/// A text of so many bytes takes no more room by itself than its place in another one.
+const SHORT: usize = 24;
+
+/// A text, or a part of one. Cloning and cutting copy [`SHORT`] bytes at most.
+#[derive(Clone)]
+pub struct Text(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Short(ArrayString<SHORT>),
+    Whole(Arc<str>),
+    Part { whole: Arc<str>, start: u32, end: u32 },
 }
 
 impl Text {
     /// The text itself.
     #[must_use]
+    #[inline]
     pub fn as_str(&self) -> &str {
-        &self.whole[self.start..self.end]
+        match &self.0 {
+            Repr::Short(text) => text,
+            Repr::Whole(whole) => whole,
+            Repr::Part { whole, start, end } => &whole[*start as usize..*end as usize],
+        }
     }
 
     /// A part by its place in this text.
@@ -43,15 +58,30 @@ impl Text {
     /// A part that was found in [`Self::as_str`]. A text from elsewhere is copied.
     #[must_use]
     pub fn part_of(&self, part: &str) -> Self {
+        if let Some(short) = Self::short(part) {
+            return short;
+        }
+        let (Repr::Whole(whole) | Repr::Part { whole, .. }) = &self.0 else {
+            return Self::from(part);
+        };
         // What lies in our memory, which we keep alive, is a part of ours; what lies before it has an
         // offset beyond any length.
-        let start = part.as_ptr().addr().wrapping_sub(self.whole.as_ptr().addr());
-        match start.checked_add(part.len()) {
-            Some(end) if end <= self.whole.len() => {
-                Self { whole: Arc::clone(&self.whole), start, end }
-            }
-            _ => Self::from(part),
+        let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+        let end = start.checked_add(part.len()).filter(|end| *end <= whole.len());
+        match (u32::try_from(start), end.map(u32::try_from)) {
+            (Ok(start), Some(Ok(end))) => Self(Repr::Part { whole: Arc::clone(whole), start, end }),
+            _ => Self(Repr::Whole(part.into())),
         }
+    }
+
+    fn short(text: &str) -> Option<Self> {
+        ArrayString::from(text).ok().map(|short| Self(Repr::Short(short)))
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self(Repr::Short(ArrayString::new_const()))
     }
 }
 
@@ -65,20 +95,19 @@ impl Deref for Text {
 
 impl From<Arc<str>> for Text {
     fn from(whole: Arc<str>) -> Self {
-        let end = whole.len();
-        Self { whole, start: 0, end }
+        Self::short(&whole).unwrap_or(Self(Repr::Whole(whole)))
     }
 }
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self::from(Arc::<str>::from(text))
+        Self::short(text).unwrap_or_else(|| Self(Repr::Whole(text.into())))
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self::from(Arc::<str>::from(text))
+        Self::from(text.as_str())
     }
 }
 
@@ -178,19 +207,44 @@ impl Hash for Text {
 mod tests {
     use super::*;
 
+    fn whole(text: &Text) -> Option<&Arc<str>> {
+        match &text.0 {
+            Repr::Short(_) => None,
+            Repr::Whole(whole) | Repr::Part { whole, .. } => Some(whole),
+        }
+    }
+
     #[test]
-    fn parts_share_the_whole() {
-        let text = Text::from("COPY --link a b");
-        let word = text.part_of(text.split(' ').nth(1).unwrap());
-        assert_eq!(word, "--link");
-        assert!(Arc::ptr_eq(&word.whole, &text.whole));
-        assert_eq!(word.part(2..6), "link");
-        assert_eq!(word.part(6..6), "");
-        let outside = word.part_of(&text[12..]);
-        assert_eq!(outside, "a b");
-        let elsewhere = word.part_of(&String::from("--link"));
+    fn a_text_takes_four_words() {
+        assert_eq!(size_of::<Text>(), 32);
+    }
+
+    #[test]
+    fn long_parts_share_the_whole() {
+        let long = "x".repeat(SHORT + 1);
+        let text = Text::from(format!("COPY --link {long} b"));
+        let word = text.part_of(text.split(' ').nth(2).unwrap());
+        assert_eq!(word, long);
+        assert!(Arc::ptr_eq(whole(&word).unwrap(), whole(&text).unwrap()));
+        let same = word.part(0..word.len());
+        assert!(Arc::ptr_eq(whole(&same).unwrap(), whole(&text).unwrap()));
+        assert_eq!(text.part_of(&word), long);
+        let elsewhere = word.part_of(&long.clone());
         assert_eq!(elsewhere, word);
-        assert!(!Arc::ptr_eq(&elsewhere.whole, &text.whole));
+        assert!(!Arc::ptr_eq(whole(&elsewhere).unwrap(), whole(&text).unwrap()));
+    }
+
+    #[test]
+    fn short_parts_are_by_themselves() {
+        let text = Text::from("COPY --link a b, and a long rest");
+        let word = text.part(5..11);
+        assert_eq!(word, "--link");
+        assert!(whole(&word).is_none());
+        assert_eq!(word.part(2..6), "link");
+        assert_eq!(word.part_of(&word[2..]), "link");
+        assert_eq!(word.part(6..6), "");
+        let is_short = |length: usize| whole(&Text::from("y".repeat(length))).is_none();
+        assert!(is_short(SHORT) && !is_short(SHORT + 1));
     }
 
     #[test]

@@ -186,7 +186,11 @@ pub fn clean_from_root(path: &[u8]) -> Result<LayerPath, BuildError> {
 
 /// Go on from a clean path along `path`. Clean paths begin with a slash each part; the root is empty.
 pub(crate) fn clean_onto(clean: &mut Vec<u8>, path: &[u8]) {
-    for part in path.split(|&b| b == b'/') {
+    let mut rest = path;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+        let part = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
         match part {
             b"" | b"." => {}
             b".." => clean.truncate(clean.iter().rposition(|&b| b == b'/').unwrap_or(0)),

@@ -102,6 +102,15 @@ impl LayerPath {
         Ok(LayerPath::of(clean))
     }
 
+    /// Whether [`LayerPath::parse`] would take `bytes`, for those who go on with the bytes.
+    pub fn check(bytes: &[u8]) -> Result<(), PathError> {
+        // So short a path has no component that is too long.
+        let is_good = bytes.len() <= NAME_BYTES_MAX
+            && memchr::memchr(0, bytes).is_none()
+            && !bytes.windows(2).any(|pair| pair == b"..");
+        if is_good { Ok(()) } else { LayerPath::parse(bytes).map(drop) }
+    }
+
     /// The path of `name` (one component) in this directory.
     pub fn join(&self, name: impl AsRef<[u8]>) -> Result<LayerPath, PathError> {
         let name = name.as_ref();

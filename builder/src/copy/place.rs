@@ -196,7 +196,7 @@ pub fn destination(workdir: &str, dest: &str) -> Result<Vec<u8>, BuildError> {
         clean_onto(&mut out, workdir.as_bytes());
     }
     clean_onto(&mut out, dest.as_bytes());
-    LayerPath::parse(&out)
+    LayerPath::check(&out)
         .map_err(|source| BuildError::BadPath { path: format!("{workdir}/{dest}"), source })?;
     if is_dir || out.is_empty() {
         out.push(b'/');

@@ -2,6 +2,7 @@
 //!
 //! A word is read after expansion. What stands for the host is checked and dropped.
 
+use super::value::lower;
 use std::net::IpAddr;
 
 /// Why a port cannot be read.
@@ -63,7 +64,7 @@ fn parse_port(word: &str, ports: &mut Vec<String>) -> Result<(), PortError> {
     if port.is_empty() {
         return Err(PortError::Empty { word: container.to_owned() });
     }
-    let protocol = match protocol.to_lowercase().as_str() {
+    let protocol = match &*lower(protocol) {
         "" | "tcp" => "tcp",
         "udp" => "udp",
         "sctp" => "sctp",
@@ -81,7 +82,7 @@ fn parse_port(word: &str, ports: &mut Vec<String>) -> Result<(), PortError> {
             });
         }
     }
-    ports.extend((range.0..=range.1).map(|number| [&number.to_string(), "/", protocol].concat()));
+    ports.extend((range.0..=range.1).map(|number| format!("{number}/{protocol}")));
     Ok(())
 }
 

@@ -7,10 +7,20 @@ use super::{
     Network, Run, Security, from, healthcheck, onbuild,
 };
 use crate::diagnostic::{self, Diagnostic, code};
-use crate::source::Span;
+use crate::source::{SourceFile, Span};
 use crate::suggest;
-use crate::syntax::{Node, heredoc_word};
-use std::sync::Arc;
+use crate::syntax::{self, Node, heredoc_word};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// So many instructions are worth more than one thread.
+pub(crate) const LONG_FILE: usize = 256;
+
+/// Bytes of a file of about so many.
+const LONG_FILE_BYTES: usize = 16 * 1024;
+
+/// Instructions that one thread takes at a time.
+const NODES_AT_ONCE: usize = 64;
 
 /// The flags of COPY.
 const COPY_FLAGS: [FlagSpec; 6] = [
@@ -41,22 +51,84 @@ const RUN_FLAGS: [FlagSpec; 4] =
 /// instruction that cannot be understood is left out.
 #[must_use]
 pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
+    let nodes: Vec<Arc<Node>> = ast.shared_nodes().cloned().collect();
+    assemble(ast, Lowered::read(&nodes))
+}
+
+/// Parses a file and gives each line its meaning; in a long file, lines get theirs in other threads while
+/// those that follow are parsed.
+pub(crate) fn read(file: &SourceFile) -> (Ast, Dockerfile, Vec<Diagnostic>) {
+    if file.bytes.len() < LONG_FILE_BYTES {
+        let (ast, mut problems) = syntax::parse(file);
+        let (dockerfile, more) = lower(&ast);
+        problems.extend(more);
+        return (ast, dockerfile, problems);
+    }
+    let parts = Mutex::new(BTreeMap::new());
+    let (ast, mut problems) = rayon::scope(|scope| {
+        let mut first = 0;
+        let mut send = |nodes: Vec<Arc<Node>>| {
+            let (at, parts) = (first, &parts);
+            first += nodes.len();
+            scope.spawn(move |_| {
+                let part = Lowered::read(&nodes);
+                parts.lock().unwrap_or_else(PoisonError::into_inner).insert(at, part);
+            });
+        };
+        let mut nodes = Vec::with_capacity(NODES_AT_ONCE);
+        let parsed = syntax::parse_telling(file, &mut |node| {
+            nodes.push(Arc::clone(node));
+            if nodes.len() == NODES_AT_ONCE {
+                send(std::mem::replace(&mut nodes, Vec::with_capacity(NODES_AT_ONCE)));
+            }
+        });
+        send(nodes);
+        parsed
+    });
+    let mut all = Lowered::default();
+    for part in parts.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+        all.found.extend(part.found);
+        all.problems.extend(part.problems);
+    }
+    let (dockerfile, more) = assemble(&ast, all);
+    problems.extend(more);
+    (ast, dockerfile, problems)
+}
+
+/// What some nodes mean. FROM has no meaning by itself; no other depends on those around it.
+#[derive(Default)]
+struct Lowered {
+    found: Vec<Option<Arc<Located>>>,
+    problems: Vec<Diagnostic>,
+}
+
+impl Lowered {
+    fn read(nodes: &[Arc<Node>]) -> Self {
+        let mut problems = Vec::new();
+        let one = |node: &Arc<Node>| {
+            let located = (!is_from(node)).then(|| located(node, &mut problems)).flatten();
+            located.map(Arc::new)
+        };
+        Self { found: nodes.iter().map(one).collect(), problems }
+    }
+}
+
+/// Puts the instructions into their stages.
+fn assemble(
+    ast: &Ast,
+    Lowered { found, problems: mut out }: Lowered,
+) -> (Dockerfile, Vec<Diagnostic>) {
     let mut file = Dockerfile { directives: ast.directives.clone(), ..Dockerfile::default() };
-    let mut out = Vec::new();
     let mut homeless = None;
-    let mut any = false;
-    for node in ast.nodes() {
-        any = true;
-        if node.keyword.eq_ignore_ascii_case("from") {
+    let any = !found.is_empty();
+    for (node, located) in ast.nodes().zip(found) {
+        if is_from(node) {
             let stage = from::stage(node, file.stages.len(), &mut out);
             file.stages.push(stage);
-            continue;
-        }
-        let located = located(node, &mut out);
-        if let Some(stage) = file.stages.last_mut() {
-            stage.instructions.extend(located.map(Arc::new));
+        } else if let Some(stage) = file.stages.last_mut() {
+            stage.instructions.extend(located);
         } else if node.keyword.eq_ignore_ascii_case("arg") {
-            file.global_args.extend(located.and_then(global_arg));
+            file.global_args.extend(located.as_deref().and_then(global_arg));
         } else if name_of(&node.keyword).is_some() {
             homeless.get_or_insert(node.keyword_span);
         }
@@ -81,17 +153,23 @@ pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
     (file, out)
 }
 
-fn global_arg(located: Located) -> Option<GlobalArg> {
-    match located.instruction {
-        Instruction::Arg(args) => Some(GlobalArg { args, span: located.span, text: located.text }),
+fn is_from(node: &Node) -> bool {
+    node.keyword.eq_ignore_ascii_case("from")
+}
+
+fn global_arg(located: &Located) -> Option<GlobalArg> {
+    match &located.instruction {
+        Instruction::Arg(args) => {
+            Some(GlobalArg { args: args.clone(), span: located.span, text: located.text.clone() })
+        }
         _ => None,
     }
 }
 
 /// The instruction's name in upper case, if there is one.
 fn name_of(keyword: &str) -> Option<&'static str> {
-    let first = keyword.bytes().next()?.to_ascii_uppercase();
-    let mut names = NAMES.iter().filter(|name| name.as_bytes()[0] == first);
+    // Lengths tell nearly all of them apart.
+    let mut names = NAMES.iter().filter(|name| name.len() == keyword.len());
     names.find(|name| keyword.eq_ignore_ascii_case(name)).copied()
 }
 

@@ -34,6 +34,7 @@ pub use copy::{Copy, CopySource};
 pub use device::Device;
 pub use healthcheck::Healthcheck;
 pub use lower::lower;
+pub(crate) use lower::{LONG_FILE, read};
 pub use mount::MountFlag;
 pub use onbuild::{OnBuild, parse_onbuild};
 pub use run::{Network, Run, RunScript, Security};

@@ -6,7 +6,7 @@
 //!
 //! Options are taken in order, so `size` and `required` must come after the `type` they belong to.
 
-use super::value::{csv_fields, number, parse_bool, parse_size};
+use super::value::{csv_fields, lower, number, parse_bool, parse_size};
 use crate::expand::ExpandError;
 use crate::source::Span;
 use crate::suggest;
@@ -266,33 +266,39 @@ impl MountFlag {
 
 /// Reads the value of a `--mount` flag, each option's value expanded with `expand`.
 pub fn parse(text: &str, expand: Expander<'_>) -> Result<Mount, MountError> {
-    if let Some(reason) = csv_fields(text).find_map(Result::err) {
-        return Err(MountError::Csv { reason });
-    }
     let mut mount = Mount::default();
     let mut read_only = None;
-    for field in csv_fields(text).flatten() {
-        match field.split_once('=') {
-            Some((key, value)) => {
-                let value = expand(value)?;
-                mount.option(&field, &lower(key), &value, &mut read_only)?;
-            }
-            None => mount.switch(&field, &mut read_only)?,
-        }
-    }
-    mount.check()?;
+    let read = mount.fields(text, &mut read_only, expand).and_then(|()| mount.check());
+    // That the fields cannot be told apart comes before what is wrong in one of them.
+    read.map_err(|error| match csv_fields(text).find_map(Result::err) {
+        Some(reason) => MountError::Csv { reason },
+        None => error,
+    })?;
     let writable = matches!(mount.kind, MountKind::Cache | MountKind::Tmpfs);
     mount.read_only = read_only.unwrap_or(!writable);
     Ok(mount)
 }
 
-/// In lower case; most are.
-fn lower(word: &str) -> Cow<'_, str> {
-    let is_lower = word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-    if is_lower { word.into() } else { word.to_lowercase().into() }
-}
-
 impl Mount {
+    fn fields(
+        &mut self,
+        text: &str,
+        read_only: &mut Option<bool>,
+        expand: Expander<'_>,
+    ) -> Result<(), MountError> {
+        for field in csv_fields(text) {
+            let field = field.map_err(|reason| MountError::Csv { reason })?;
+            match field.split_once('=') {
+                Some((key, value)) => {
+                    let value = expand(value)?;
+                    self.option(&field, &lower(key), &value, read_only)?;
+                }
+                None => self.switch(&field, read_only)?,
+            }
+        }
+        Ok(())
+    }
+
     /// A field without `=`.
     fn switch(&mut self, field: &str, read_only: &mut Option<bool>) -> Result<(), MountError> {
         match &*lower(field) {

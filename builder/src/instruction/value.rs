@@ -42,6 +42,12 @@ pub(super) fn parse_size(value: &str) -> Option<u64> {
     Some(bytes)
 }
 
+/// In lower case; most are.
+pub(super) fn lower(word: &str) -> Cow<'_, str> {
+    let is_lower = word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_lower { word.into() } else { word.to_lowercase().into() }
+}
+
 /// The fields of one line of comma-separated values with RFC 4180 quoting. Nothing follows an error.
 pub(super) fn csv_fields(text: &str) -> CsvFields<'_> {
     CsvFields { rest: Some(text), is_empty: text.is_empty() }

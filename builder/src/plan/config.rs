@@ -115,7 +115,7 @@ pub(super) fn label(
 ) -> Result<(), Problem> {
     let pairs = pairs(planner, located, raw)?;
     show_pairs(planner, "LABEL", &pairs);
-    let strings = |(name, value): (Text, Text)| (name.to_string(), value.to_string());
+    let strings = |(name, value): (Text, Text)| (name.as_str().into(), value.as_str().into());
     planner.state.config.labels.extend(pairs.into_iter().map(strings));
     Ok(())
 }
@@ -169,7 +169,7 @@ pub(super) fn entrypoint(planner: &mut Planner<'_>, command: &Command) {
 }
 
 fn strings(words: &[Text]) -> Vec<String> {
-    words.iter().map(Text::to_string).collect()
+    words.iter().map(|word| word.as_str().to_owned()).collect()
 }
 
 pub(super) fn shell(planner: &mut Planner<'_>, words: &[Text]) {
@@ -289,7 +289,7 @@ pub(super) fn stop_signal(planner: &mut Planner<'_>, raw: &Text) -> Result<(), P
     let text = planner.expand(raw)?;
     signal::check(&text).map_err(|e| Problem::arguments(&e))?;
     planner.history(format!("STOPSIGNAL {text}"), false);
-    planner.state.config.stop_signal = text.to_string();
+    text.as_str().clone_into(&mut planner.state.config.stop_signal);
     Ok(())
 }
 

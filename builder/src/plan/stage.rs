@@ -279,7 +279,7 @@ impl Planner<'_> {
     /// Expand a word of EXPOSE, which is cut into words only then.
     pub(super) fn expand_words(&self, word: &Text) -> Result<Vec<String>, Problem> {
         if self.lexer().is_plain(word) && !word.contains(char::is_whitespace) {
-            return Ok(vec![word.to_string()]);
+            return Ok(vec![word.as_str().to_owned()]);
         }
         self.expand(word)?;
         let words = self.lexer().words(word, &self.state.env);

@@ -6,13 +6,18 @@ use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
 use crate::expand::Budget;
 use crate::graph::{self, Graph, KnownBases};
-use crate::instruction::{self, Dockerfile};
+use crate::instruction::{self, Dockerfile, LONG_FILE};
 use crate::limits;
 use crate::options::BuildOptions;
 use crate::source::SourceFile;
-use crate::syntax::{self, Ast};
+use crate::syntax::Ast;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Stages of about so many instructions are planned at once, so that what they may take together is
+/// looked at often enough.
+const BATCH_INSTRUCTIONS: usize = 8192;
 
 /// A Dockerfile without errors, in all its forms.
 #[derive(Debug, Clone)]
@@ -30,9 +35,7 @@ pub struct Parsed {
 /// Parse the Dockerfile of these options; all its errors are reported together.
 pub fn parse(options: &BuildOptions) -> Result<Parsed, BuildError> {
     let file = Arc::new(SourceFile::new(&options.dockerfile_name, options.dockerfile.clone()));
-    let (ast, mut diagnostics) = syntax::parse(&file);
-    let (dockerfile, more) = instruction::lower(&ast);
-    diagnostics.extend(more);
+    let (ast, dockerfile, diagnostics) = instruction::read(&file);
     let (errors, warnings): (Vec<_>, Vec<_>) =
         diagnostics.into_iter().partition(Diagnostic::is_error);
     if !errors.is_empty() {
@@ -50,35 +53,78 @@ pub fn plan_needed<'a>(
     known: KnownBases<'a>,
     guessed: &dyn Fn(&ImageKey) -> bool,
 ) -> Result<BTreeMap<usize, StagePlan>, BuildError> {
+    let needed = graph.needed();
+    within(needed.len(), limits::MAX_NEEDED_STAGES, "stages that the target needs")?;
     let mut plans: BTreeMap<usize, StagePlan> = BTreeMap::new();
     let mut guesses: BTreeMap<usize, bool> = BTreeMap::new();
     let mut entries = 0;
     let budget = Budget::of_file();
-    let needed = graph.needed();
-    within(needed.len(), limits::MAX_NEEDED_STAGES, "stages that the target needs")?;
-    for index in needed {
-        let stage = &graph.stages[index];
-        let guess = match stage.parent() {
-            Some(parent) => guesses.get(&parent).copied().unwrap_or_default(),
-            None => stage.image().is_some_and(guessed),
+    let mut rest = needed.as_slice();
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(independent(graph, &plans, rest));
+        rest = later;
+        for index in batch {
+            let stage = &graph.stages[*index];
+            let guess = match stage.parent() {
+                Some(parent) => guesses.get(&parent).copied().unwrap_or_default(),
+                None => stage.image().is_some_and(guessed),
+            };
+            guesses.insert(*index, guess);
+        }
+        let input = |index: &usize| {
+            let stage = &graph.stages[*index];
+            StageInput {
+                stage,
+                parent: stage.parent().and_then(|parent| plans.get(&parent)),
+                base: stage.image().and_then(known),
+                graph,
+                options,
+                file,
+                guess: guesses[index],
+                budget: &budget,
+            }
         };
-        let input = StageInput {
-            stage,
-            parent: stage.parent().and_then(|p| plans.get(&p)),
-            base: stage.image().and_then(known),
-            graph,
-            options,
-            file,
-            guess,
-            budget: &budget,
-        };
-        let plan = plan_stage(&input)?;
-        entries += plan.history().len() + plan.base_history().len();
-        within(entries, limits::MAX_HISTORY_ENTRIES, "history entries over all stages")?;
-        plans.insert(index, plan);
-        guesses.insert(index, guess);
+        let inputs: Vec<StageInput<'_>> = batch.iter().map(input).collect();
+        for (index, plan) in batch.iter().zip(plan_batch(&inputs)?) {
+            entries += plan.history().len() + plan.base_history().len();
+            within(entries, limits::MAX_HISTORY_ENTRIES, "history entries over all stages")?;
+            plans.insert(*index, plan);
+        }
     }
     Ok(plans)
+}
+
+/// How many of the first of these stages can be planned at once: none builds on another of them, and
+/// together they are not much longer than one that is worth a thread of its own.
+fn independent(graph: &Graph, plans: &BTreeMap<usize, StagePlan>, stages: &[usize]) -> usize {
+    let mut entries = 0;
+    let fits = |index: &&usize| {
+        let stage = &graph.stages[**index];
+        let parent = stage.parent().map(|parent| plans.get(&parent));
+        let before = entries;
+        entries += stage.instructions.len();
+        entries += parent.flatten().map_or(0, |plan| plan.history().len());
+        parent.is_none_or(|plan| plan.is_some()) && before < BATCH_INSTRUCTIONS
+    };
+    stages.iter().take_while(fits).count().max(1)
+}
+
+/// Plans stages that do not build on each other, by several threads if they are long.
+fn plan_batch(inputs: &[StageInput<'_>]) -> Result<Vec<StagePlan>, BuildError> {
+    let length = inputs.iter().map(|input| input.stage.instructions.len()).sum::<usize>();
+    if inputs.len() < 2 || length < LONG_FILE {
+        return inputs.iter().map(plan_stage).collect();
+    }
+    let Some(first) = inputs.first() else { return Ok(Vec::new()) };
+    let left = first.budget.left();
+    let plans: Result<Vec<StagePlan>, BuildError> = inputs.par_iter().map(plan_stage).collect();
+    plans.or_else(|_| {
+        // One after the other, the same problem is found each time, also if it is that all they cost
+        // together is too much.
+        let budget = Budget::with_left(left);
+        let again = |input: &StageInput<'_>| plan_stage(&StageInput { budget: &budget, ..*input });
+        inputs.iter().map(again).collect()
+    })
 }
 
 fn within(count: usize, limit: usize, what: &str) -> Result<(), BuildError> {

@@ -22,8 +22,13 @@ pub struct Ast {
 impl Ast {
     /// The instructions, in order.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.shared_nodes().map(|node| &**node)
+    }
+
+    /// The same, to keep.
+    pub(crate) fn shared_nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.items.iter().filter_map(|item| match &item.kind {
-            ItemKind::Instruction(node) => Some(&**node),
+            ItemKind::Instruction(node) => Some(node),
             _ => None,
         })
     }
@@ -48,7 +53,7 @@ pub enum ItemKind {
     /// A parser directive.
     Directive(Directive),
     /// An instruction with its continuation lines and heredoc bodies.
-    Instruction(Box<Node>),
+    Instruction(Arc<Node>),
     /// Lines that could not be read at all.
     Unreadable,
 }
@@ -232,16 +237,16 @@ pub struct LogicalLine {
 impl LogicalLine {
     /// A line by itself, as if it were a file.
     pub(super) fn of(text: Text) -> Self {
-        Self { end: text.len(), text, runs: Vec::new(), start: 0 }
+        Self::alone(text, 0)
     }
 
-    /// Joins pieces of the file, each with its offset. A lone piece of `file`, when that is text as a
-    /// whole, is not copied; `room` is memory to join the others in.
-    pub(super) fn join(pieces: &[(usize, &[u8])], file: Option<&Text>, room: &mut Vec<u8>) -> Self {
-        if let ([(start, piece)], Some(file)) = (pieces, file) {
-            let (start, end) = (*start, start + piece.len());
-            return Self { text: file.part(start..end), runs: Vec::new(), start, end };
-        }
+    /// A lone line of the file, by its offset.
+    pub(super) fn alone(text: Text, start: usize) -> Self {
+        Self { end: start + text.len(), text, runs: Vec::new(), start }
+    }
+
+    /// Joins pieces of the file, each with its offset; `room` is memory to join them in.
+    pub(super) fn join(pieces: &[(usize, &[u8])], room: &mut Vec<u8>) -> Self {
         room.clear();
         let mut runs = Vec::with_capacity(if pieces.len() > 1 { pieces.len() } else { 0 });
         for (offset, piece) in pieces {

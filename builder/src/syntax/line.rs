@@ -12,6 +12,8 @@ use crate::limits::{
 };
 use crate::source::{SourceFile, Span, decode};
 use crate::text::Text;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// The byte order mark, dropped from the first line.
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -20,6 +22,14 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// diagnostic for each thing that could not.
 #[must_use]
 pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
+    parse_telling(source, &mut |_| {})
+}
+
+/// The same, and `tell` hears of each instruction as soon as it was read.
+pub(crate) fn parse_telling(
+    source: &SourceFile,
+    tell: &mut dyn FnMut(&Arc<Node>),
+) -> (Ast, Vec<Diagnostic>) {
     let mut parser = Parser {
         lines: Lines { bytes: &source.bytes, at: 0 },
         ast: Ast { items: Vec::with_capacity(usual_items(source)), ..Ast::default() },
@@ -30,11 +40,13 @@ pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
         pieces: Vec::new(),
         room: Vec::new(),
         text: None,
+        block: Block::default(),
+        tell,
     };
     if source.bytes.len() > MAX_DOCKERFILE_BYTES {
         parser.give_up(0, &format!("the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes"));
     } else {
-        parser.text = std::str::from_utf8(&source.bytes).ok().map(Text::from);
+        parser.text = std::str::from_utf8(&source.bytes).ok();
     }
     while let Some(line) = parser.lines.next() {
         if parser.instructions > MAX_INSTRUCTIONS {
@@ -98,7 +110,35 @@ struct Parser<'a> {
     /// Room for them together.
     room: Vec<u8>,
     /// The whole file, if it is UTF-8.
-    text: Option<Text>,
+    text: Option<&'a str>,
+    /// The part of it that the words of the lines at hand share.
+    block: Block,
+    /// Hears of each instruction.
+    tell: &'a mut dyn FnMut(&Arc<Node>),
+}
+
+/// Some whole lines of the file, which words share. Were it all of them, threads that read different
+/// parts of a long file would have to agree with each change on how many words there are.
+#[derive(Default)]
+struct Block {
+    start: usize,
+    text: Text,
+}
+
+impl Block {
+    /// A block has this many bytes, and the rest of the last line.
+    const BYTES: usize = 16 * 1024;
+
+    /// A part of one line of the file.
+    fn part(&mut self, file: &str, range: Range<usize>) -> Text {
+        if range.start < self.start || range.end > self.start + self.text.len() {
+            let enough = (range.start + Self::BYTES).min(file.len()).max(range.end);
+            let rest = &file.as_bytes()[enough..];
+            let end = memchr::memchr(b'\n', rest).map_or(file.len(), |at| enough + at);
+            *self = Self { start: range.start, text: Text::from(&file[range.start..end]) };
+        }
+        self.text.part(range.start - self.start..range.end - self.start)
+    }
 }
 
 impl<'a> Parser<'a> {
@@ -158,17 +198,18 @@ impl<'a> Parser<'a> {
             self.push(line.start, line.end, ItemKind::Blank);
         } else {
             self.instructions += 1;
-            let node = self.instruction(start, trimmed);
+            let node = Arc::new(self.instruction(start, trimmed));
+            (self.tell)(&node);
             let end = self.lines.at;
-            self.push(line.start, end, ItemKind::Instruction(Box::new(node)));
+            self.push(line.start, end, ItemKind::Instruction(node));
         }
     }
 
     /// What a comment says, from the bytes after its `#`.
-    fn comment(&self, bytes: &[u8], start: usize) -> Text {
-        match &self.text {
+    fn comment(&mut self, bytes: &[u8], start: usize) -> Text {
+        match self.text {
             Some(file) => {
-                let text = file.part(start..start + bytes.len());
+                let text = self.block.part(file, start..start + bytes.len());
                 text.part_of(text.trim())
             }
             None => Text::from(decode(bytes).trim()),
@@ -208,7 +249,13 @@ impl<'a> Parser<'a> {
             let message = format!("the instruction is longer than {MAX_INSTRUCTION_BYTES} bytes");
             self.over_limit(Span::new(start, start + first.len()), message);
         }
-        let line = LogicalLine::join(&pieces, self.text.as_ref(), &mut self.room);
+        let line = match (self.text, pieces.as_slice()) {
+            (Some(file), [(start, piece)]) => {
+                let text = self.block.part(file, *start..start + piece.len());
+                LogicalLine::alone(text, *start)
+            }
+            _ => LogicalLine::join(&pieces, &mut self.room),
+        };
         self.pieces = pieces;
         let CommandSplit { keyword, flags, rest } = word::split_command(&line, escape);
         let mut node = Node {

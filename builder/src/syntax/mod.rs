@@ -25,3 +25,4 @@ pub use ast::{
 pub use heredoc::{HeredocWord, heredoc_word};
 pub use json::{JsonForm, json_form};
 pub use line::parse;
+pub(crate) use line::parse_telling;

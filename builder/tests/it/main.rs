@@ -13,5 +13,6 @@ mod plan;
 mod real_files;
 mod repairs;
 mod semantics;
+mod threads;
 mod statements;
 mod support;
