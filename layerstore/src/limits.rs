@@ -47,6 +47,11 @@ pub const OWN_PACK_BYTES: u64 = 4 << 20;
 pub const PACK_BYTES_MAX: u64 = 4 << 30;
 /// Most memory a zstd frame may ask of the decoder (log2): what `zstd --ultra` needs at most.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// Most bytes of records that say what pieces of layers were compressed to, read for one layer: what
+/// 70 GiB of layers have.
+pub const PIECES_BYTES_MAX: u64 = 8 << 20;
+/// Longest compressed piece that is believed: four times the largest chunk.
+pub const PIECE_BYTES_MAX: u32 = 16 << 20;
 /// Longest manifest or index: what registries accept at least, and what docker reads.
 pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 /// Longest image config: thousands of history entries fit.

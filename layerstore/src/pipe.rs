@@ -19,6 +19,41 @@ const CHANNEL_CHUNKS: usize = 8;
 /// Chunks of one megabyte or more waiting in one channel.
 const LARGE_CHUNKS: usize = 2;
 
+/// Streams are cut by their content only where a block of a tar begins.
+const BLOCK_BYTES: usize = 512;
+/// An odd number without pattern: what multiplication mixes with.
+const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Where a stream is cut by its content, so that after a change it is cut at the same places again.
+///
+/// A chunk ends before the first block behind `min` bytes whose hash begins with `zero_bits` zeros, and
+/// at `max` bytes at the latest. It depends on nothing but the bytes: part of the formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cuts {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    pub(crate) zero_bits: u32,
+}
+
+impl Cuts {
+    /// Where the first chunk of `bytes` ends, of which there are at most `max`.
+    fn first_in(self, bytes: &[u8]) -> usize {
+        let Some(rest) = bytes.get(self.min..) else { return bytes.len() };
+        let found = rest.chunks_exact(BLOCK_BYTES).position(|block| self.is_cut(block));
+        found.map_or(bytes.len(), |block| self.min + block * BLOCK_BYTES)
+    }
+
+    fn is_cut(self, block: &[u8]) -> bool {
+        // Not zero, so that blocks of zeros are no cuts.
+        let mut hash = MIXER;
+        for word in block.chunks_exact(8) {
+            let word = u64::from_le_bytes(word.try_into().expect("because it has eight bytes"));
+            hash = (hash.rotate_left(5) ^ word).wrapping_mul(MIXER);
+        }
+        hash.leading_zeros() >= self.zero_bits
+    }
+}
+
 /// A piece of a stream.
 pub(crate) type Chunk = Arc<Vec<u8>>;
 
@@ -32,11 +67,13 @@ pub(crate) fn channel_of_large() -> (SyncSender<Chunk>, Receiver<Chunk>) {
     sync_channel(LARGE_CHUNKS)
 }
 
-/// Cuts what is written into chunks of one size (but the last) and sends each to every consumer.
+/// Cuts what is written into chunks of one size (but the last), or where the content says so, and sends
+/// each to every consumer.
 #[derive(Debug)]
 pub(crate) struct ChunkWriter {
     consumers: Vec<SyncSender<Chunk>>,
     chunk_bytes: usize,
+    cuts: Option<Cuts>,
     /// The chunk in the making, and how much of it there is.
     buffer: Vec<u8>,
     filled: usize,
@@ -51,7 +88,13 @@ impl ChunkWriter {
     pub(crate) fn new(chunk_bytes: usize, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
         let (buffer, sent) = (vec![0; chunk_bytes], VecDeque::new());
         let (filled, written, may_leave) = (0, 0, false);
-        ChunkWriter { consumers, chunk_bytes, buffer, filled, sent, written, may_leave }
+        let cuts = None;
+        ChunkWriter { consumers, chunk_bytes, cuts, buffer, filled, sent, written, may_leave }
+    }
+
+    /// One that cuts by content.
+    pub(crate) fn cutting(cuts: Cuts, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
+        ChunkWriter { cuts: Some(cuts), ..ChunkWriter::new(cuts.max, consumers) }
     }
 
     /// A consumer that is gone does not stop the producer as long as there is another one.
@@ -61,17 +104,23 @@ impl ChunkWriter {
 
     /// Sends the rest, ends the streams, says how many bytes there were.
     pub(crate) fn finish(mut self) -> io::Result<u64> {
-        if self.filled > 0 {
-            self.buffer.truncate(self.filled);
+        while self.filled > 0 {
             self.send()?;
         }
         Ok(self.written)
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let next = self.next_buffer();
+        let cut = self.cuts.map_or(self.filled, |cuts| cuts.first_in(&self.buffer[..self.filled]));
+        let mut next = self.next_buffer();
+        // One that was cut shorter is as long as all of them again.
+        next.resize(self.chunk_bytes, 0);
+        // What is behind the cut begins the next chunk.
+        let rest = cut..self.filled;
+        self.filled = rest.len();
+        next[..self.filled].copy_from_slice(&self.buffer[rest]);
+        self.buffer.truncate(cut);
         let chunk = Arc::new(std::mem::replace(&mut self.buffer, next));
-        self.filled = 0;
         self.sent.push_back(Arc::clone(&chunk));
         let before = self.consumers.len();
         self.consumers.retain(|consumer| consumer.send(Arc::clone(&chunk)).is_ok());
@@ -174,4 +223,58 @@ impl BufRead for ChunkReader {
 /// The result of a thread; its panic goes on here.
 pub(crate) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUTS: Cuts = Cuts { min: 16 << 10, max: 32 << 10, zero_bits: 5 };
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut noise = vec![0; length];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        noise
+    }
+
+    /// The chunks of `bytes`, written in pieces of this size.
+    fn chunks(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
+        std::thread::scope(|scope| {
+            let (sender, chunks) = channel();
+            let taken = scope.spawn(move || chunks.iter().map(|chunk| chunk.to_vec()).collect());
+            let mut writer = ChunkWriter::cutting(CUTS, vec![sender]);
+            bytes.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
+            assert_eq!(writer.finish().unwrap(), bytes.len() as u64);
+            join(taken)
+        })
+    }
+
+    #[test]
+    fn content_says_where_a_stream_is_cut() {
+        let bytes = noise(3_000_123);
+        let all = chunks(&bytes, 1 << 20);
+        assert!(all.concat() == bytes && all == chunks(&bytes, 777));
+        let (last, others) = all.split_last().unwrap();
+        assert!(last.len() <= CUTS.max, "{}", last.len());
+        assert!(others.iter().all(|chunk| (CUTS.min..=CUTS.max).contains(&chunk.len())));
+        assert!(others.iter().any(|chunk| chunk.len() < CUTS.max));
+        assert_eq!(chunks(b"", 1), Vec::<Vec<u8>>::new());
+        let zeros = chunks(&vec![0; 100 << 10], 1 << 20);
+        assert_eq!(
+            zeros.iter().map(Vec::len).collect::<Vec<_>>(),
+            [32, 32, 32, 4].map(|k| k << 10)
+        );
+    }
+
+    #[test]
+    fn what_is_far_behind_a_change_is_cut_as_before() {
+        let before = noise(4 << 20);
+        let known = chunks(&before, 1 << 20);
+        for more in [512, 5 * 512, 77 * 512] {
+            let mut after = before.clone();
+            after.splice(1 << 20..1 << 20, vec![b'x'; more]);
+            let same = chunks(&after, 1 << 20).iter().filter(|chunk| known.contains(chunk)).count();
+            assert!(same * 10 >= known.len() * 8, "{same} of {}", known.len());
+        }
+    }
 }

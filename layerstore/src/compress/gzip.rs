@@ -1,4 +1,4 @@
-//! gzip, version 2: chunks of 512 KiB, cut where noise begins and ends; one member for each part.
+//! gzip, version 3: chunks of 256 to 512 KiB, cut where noise begins and ends; one member for each part.
 //!
 //! ```text
 //! chunk = part*    part = member: text and the like by libdeflate, noise in stored blocks
@@ -14,7 +14,12 @@ use std::io;
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::{noise, ordered::Encoder};
+use super::{CHUNK_BYTES, noise, ordered::Encoder};
+use crate::pipe::Cuts;
+
+/// Where the tar is cut: one block in 256 ends a chunk, so that two versions of a layer have the same
+/// chunks from the second or third one behind a change. One in seven is as long as can be.
+pub(super) const CUTS: Cuts = Cuts { min: CHUNK_BYTES / 2, max: CHUNK_BYTES, zero_bits: 8 };
 
 /// A member's header as libdeflate writes it: deflate, no name, no time, no system.
 pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];

@@ -15,7 +15,7 @@ mod zstd;
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    sync::mpsc::Receiver,
+    sync::mpsc::{Receiver, SyncSender},
 };
 
 use serde::{Deserialize, Serialize};
@@ -23,15 +23,16 @@ use serde::{Deserialize, Serialize};
 use ration::{Counting, Rationed};
 
 use crate::{
+    ContentHash,
     limits::ZSTD_WINDOW_LOG_MAX,
     oci::media_type::{OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD},
-    pipe::Chunk,
+    pipe::{Chunk, ChunkWriter},
 };
 
 /// The version of the gzip encoding: block size, container and encoder.
-const GZIP_VERSION: u32 = 2;
+const GZIP_VERSION: u32 = 3;
 /// The version of the zstd encoding.
-const ZSTD_VERSION: u32 = 2;
+const ZSTD_VERSION: u32 = 3;
 /// The version of the plain form, which has nothing to change.
 const NONE_VERSION: u32 = 1;
 
@@ -48,11 +49,12 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The size of the chunks that [`encode`] wants: part of the format.
-    pub(crate) fn chunk_bytes(self) -> usize {
+    /// Cuts a stream as [`encode`] wants it: part of the format.
+    pub(crate) fn chunk_writer(self, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
         match self {
-            Codec::None | Codec::Gzip => CHUNK_BYTES,
-            Codec::Zstd => zstd::CHUNK_BYTES,
+            Codec::None => ChunkWriter::new(CHUNK_BYTES, consumers),
+            Codec::Gzip => ChunkWriter::cutting(gzip::CUTS, consumers),
+            Codec::Zstd => ChunkWriter::cutting(zstd::CUTS, consumers),
         }
     }
 
@@ -130,31 +132,46 @@ impl Compression {
     }
 }
 
-/// The size of a tar's chunks where nothing asks for another one: part of the gzip format.
+/// The size of a tar's chunks where nothing asks for another one, and of gzip's largest.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 
-/// Compresses a stream of chunks, each of [`CHUNK_BYTES`] but the last, with all processors.
+/// What chunks became when they were compressed in this very way before.
+pub(crate) trait Pieces: Sync {
+    /// What the chunk with this hash became.
+    fn recall(&self, plain: &ContentHash) -> Option<Vec<u8>>;
+    /// What the next chunk, in their order, became now.
+    fn note(&self, plain: ContentHash, compressed: &[u8]);
+}
+
+/// Compresses a stream of chunks, cut as the [codec](Codec::chunk_writer) wants them, with all processors.
 pub(crate) fn encode(
     compression: &Compression,
     chunks: Receiver<Chunk>,
+    pieces: Option<&dyn Pieces>,
     out: &mut (dyn Write + Send),
 ) -> io::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    encode_with(compression, chunks, out, threads)
+    encode_with(compression, (chunks, pieces), out, threads)
 }
 
 fn encode_with(
     compression: &Compression,
-    chunks: Receiver<Chunk>,
+    (chunks, pieces): (Receiver<Chunk>, Option<&dyn Pieces>),
     out: &mut (dyn Write + Send),
     threads: usize,
 ) -> io::Result<()> {
     let level = compression.effective_level();
+    let input = (chunks, pieces);
     match compression.codec {
-        Codec::None => chunks.iter().try_for_each(|chunk| out.write_all(&chunk)),
-        Codec::Gzip => ordered::encode(|| Ok(gzip::encoder(level)), chunks, out, threads),
-        Codec::Zstd => ordered::encode(|| zstd::encoder(level), chunks, out, threads),
+        Codec::None => input.0.iter().try_for_each(|chunk| out.write_all(&chunk)),
+        Codec::Gzip => ordered::encode(|| Ok(gzip::encoder(level)), input, out, threads),
+        Codec::Zstd => ordered::encode(|| zstd::encoder(level), input, out, threads),
     }
+}
+
+/// A checksum against accidents, for a fraction of what a hash costs.
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
+    libdeflater::crc32(bytes)
 }
 
 /// Decompresses `reader`, whatever it is compressed with.

@@ -4,6 +4,8 @@
 //! chunks ─▶ dispatch ─▶ jobs ─▶ workers, each with an encoder of its own
 //!               └─▶ what becomes of them, in order ─▶ out (this thread)
 //! ```
+//! A chunk that was compressed before is not compressed again: its hash is asked for what it became.
+//!
 //! *Invariant:* what a chunk becomes depends on the chunk alone, so neither the number of threads nor
 //! their speed can change the bytes. Memory is bounded by the two channels.
 
@@ -15,14 +17,19 @@ use std::{
     },
 };
 
-use crate::pipe::{Chunk, join};
+use super::Pieces;
+use crate::{
+    ContentHash,
+    pipe::{Chunk, join},
+};
 
 /// Turns chunks into what stands for them in the compressed stream.
 pub(super) trait Encoder {
     fn encode(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>>;
 }
 
-type Encoded = io::Result<Vec<u8>>;
+/// What a chunk became, and its hash where somebody wants to know.
+type Encoded = io::Result<(Option<ContentHash>, Vec<u8>)>;
 
 struct Job {
     chunk: Chunk,
@@ -32,7 +39,7 @@ struct Job {
 /// Encodes `chunks`; a stream without any is one empty chunk.
 pub(super) fn encode<E: Encoder>(
     new_encoder: impl Fn() -> io::Result<E> + Sync,
-    chunks: Receiver<Chunk>,
+    (chunks, pieces): (Receiver<Chunk>, Option<&dyn Pieces>),
     out: &mut (dyn Write + Send),
     threads: usize,
 ) -> io::Result<()> {
@@ -43,7 +50,7 @@ pub(super) fn encode<E: Encoder>(
     let (ordered, encoded) = sync_channel::<Receiver<Encoded>>(threads * 2);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| work(&new_encoder, &todo));
+            scope.spawn(|| work(&new_encoder, &todo, pieces));
         }
         let dispatch = scope.spawn(move || {
             let mut any = false;
@@ -57,7 +64,7 @@ pub(super) fn encode<E: Encoder>(
                 send(&jobs, &ordered, Chunk::default());
             }
         });
-        let result = write_in_order(encoded, out);
+        let result = write_in_order(encoded, pieces, out);
         join(dispatch);
         result
     })
@@ -66,12 +73,17 @@ pub(super) fn encode<E: Encoder>(
 /// Ends at the first error; the channel ends with it, so that nobody waits for ever.
 fn write_in_order(
     encoded: Receiver<Receiver<Encoded>>,
+    pieces: Option<&dyn Pieces>,
     out: &mut (dyn Write + Send),
 ) -> io::Result<()> {
     for next in encoded {
         // A worker that is gone without an answer panicked, and its panic goes on in the scope.
-        let Ok(bytes) = next.recv() else { break };
-        out.write_all(&bytes?)?;
+        let Ok(encoded) = next.recv() else { break };
+        let (plain, bytes) = encoded?;
+        out.write_all(&bytes)?;
+        if let (Some(pieces), Some(plain)) = (pieces, plain) {
+            pieces.note(plain, &bytes);
+        }
     }
     Ok(())
 }
@@ -82,17 +94,28 @@ fn send(jobs: &SyncSender<Job>, ordered: &SyncSender<Receiver<Encoded>>, chunk: 
     ordered.send(encoded).is_ok() && jobs.send(Job { chunk, done }).is_ok()
 }
 
-fn work<E: Encoder>(new_encoder: impl Fn() -> io::Result<E>, todo: &Mutex<Receiver<Job>>) {
+fn work<E: Encoder>(
+    new_encoder: impl Fn() -> io::Result<E>,
+    todo: &Mutex<Receiver<Job>>,
+    pieces: Option<&dyn Pieces>,
+) {
     let mut encoder = None;
     loop {
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { chunk, done }) = job else { return };
-        let made = match &mut encoder {
-            Some(encoder) => Ok(encoder),
-            none => new_encoder().map(|made| none.insert(made)),
-        };
-        let encoded = made.and_then(|encoder| encoder.encode(&chunk));
+        let plain = pieces.map(|_| ContentHash::of(&chunk));
+        let known = pieces.zip(plain).and_then(|(pieces, plain)| pieces.recall(&plain));
+        let encoded = known.map_or_else(
+            || {
+                let made = match &mut encoder {
+                    Some(encoder) => Ok(encoder),
+                    none => new_encoder().map(|made| none.insert(made)),
+                };
+                made.and_then(|encoder| encoder.encode(&chunk))
+            },
+            Ok,
+        );
         // Whoever waited for it may be gone after an error.
-        done.send(encoded).unwrap_or_default();
+        done.send(encoded.map(|bytes| (plain, bytes))).unwrap_or_default();
     }
 }

@@ -21,11 +21,11 @@ fn compress(compression: &Compression, input: &[u8], threads: usize, piece: usiz
     std::thread::scope(|scope| {
         let (sender, chunks) = channel();
         scope.spawn(move || {
-            let mut writer = ChunkWriter::new(compression.codec.chunk_bytes(), vec![sender]);
+            let mut writer = compression.codec.chunk_writer(vec![sender]);
             input.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
             writer.finish().unwrap();
         });
-        encode_with(compression, chunks, &mut out, threads).unwrap();
+        encode_with(compression, (chunks, None), &mut out, threads).unwrap();
     });
     out
 }
@@ -78,7 +78,7 @@ fn a_writer_that_fails_ends_everything() {
                 let mut writer = ChunkWriter::new(CHUNK_BYTES, vec![sender]);
                 writer.write_all(input)
             });
-            let error = encode(&Compression::new(codec), chunks, &mut Full(1 << 20));
+            let error = encode(&Compression::new(codec), chunks, None, &mut Full(1 << 20));
             let kind = error.map_err(|error| error.kind());
             assert_eq!(kind, Err(io::ErrorKind::StorageFull), "{codec:?}");
             // Nobody waits for ever; an encoder may have taken everything before it failed.

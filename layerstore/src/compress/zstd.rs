@@ -1,4 +1,4 @@
-//! Zstandard, version 2: chunks of 4 MiB, one frame each.
+//! Zstandard, version 3: chunks of 2 to 4 MiB, one frame each.
 //!
 //! RFC 8878 makes concatenated frames one stream, and every reader of layers takes them so. A frame
 //! depends on its chunk alone, so threads cannot change the bytes. It is made in one call on the chunk
@@ -10,9 +10,12 @@ use std::io::{self, BufRead, Read};
 use zstd::{bulk::Compressor, zstd_safe::CParameter};
 
 use super::ordered::Encoder;
+use crate::pipe::Cuts;
 
-/// The size of the chunks: part of the format. A frame and its window are as large.
-pub(super) const CHUNK_BYTES: usize = 1 << WINDOW_LOG;
+/// Where the tar is cut: as for gzip, with everything eight times as large. The longest frame is as large
+/// as its window.
+pub(super) const CUTS: Cuts =
+    Cuts { min: 1 << (WINDOW_LOG - 1), max: 1 << WINDOW_LOG, zero_bits: 11 };
 /// Twice what libzstd takes at the default level, and half of what every reader must allow.
 const WINDOW_LOG: u32 = 22;
 

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
-use super::{Layer, Layers, Origin};
+use super::{Layer, Layers, Origin, pieces::Pieces};
 use crate::{
     DiffId, Digest, StoreError,
     archive::{Epoch, TarWriter},
@@ -20,7 +20,7 @@ use crate::{
     compress::{self, CHUNK_BYTES, Codec, Compression},
     digest::Sha256,
     oci::Descriptor,
-    pipe::{Chunk, ChunkWriter, channel, channel_of_large, join},
+    pipe::{Chunk, channel, channel_of_large, join},
     toc::Kind,
 };
 
@@ -105,7 +105,13 @@ impl Layers {
         if let Some(known) = self.recorded(&record)? {
             return Ok(known);
         }
-        let (diff_id, compressed) = self.pass(layer, epoch, Some(compression))?;
+        let form = compression.format_name();
+        let pieces = match compression.codec {
+            Codec::None => None,
+            _ => self.pieces(&form, layer.toc()?.stats().bytes),
+        };
+        let how = Encoding { compression, pieces: pieces.as_ref() };
+        let (diff_id, compressed) = self.pass(layer, epoch, Some(how))?;
         let known = layer.recorded_diff_id(epoch);
         if let Some(expected) = known.filter(|known| *known != diff_id) {
             return Err(StoreError::DiffIdMismatch { expected, actual: diff_id });
@@ -115,6 +121,9 @@ impl Layers {
         }
         let (digest, size) = compressed.unwrap_or((diff_id.digest(), 0));
         let descriptor = Descriptor::new(compression.codec.media_type(), digest, size);
+        if let Some(pieces) = pieces {
+            self.keep_pieces(&record, pieces, &digest)?;
+        }
         let json = serde_json::to_vec(&descriptor).expect("because a descriptor has string keys");
         self.staging.write(&record, &json)?;
         Ok(descriptor)
@@ -134,25 +143,23 @@ impl Layers {
         &self,
         layer: &Arc<Layer>,
         epoch: Option<Epoch>,
-        compression: Option<&Compression>,
+        encoding: Option<Encoding<'_>>,
     ) -> Result<(DiffId, Option<(Digest, u64)>), StoreError> {
-        let target = compression
-            .map(|compression| {
-                self.staging.new_file().map(|(path, file)| (compression, path, file))
-            })
+        let target = encoding
+            .map(|encoding| self.staging.new_file().map(|(path, file)| (encoding, path, file)))
             .transpose()?;
-        let chunk_bytes = compression.map_or(CHUNK_BYTES, |how| how.codec.chunk_bytes());
-        let channel = if chunk_bytes > CHUNK_BYTES { channel_of_large } else { channel };
+        let codec = encoding.map_or(Codec::None, |how| how.compression.codec);
+        let channel = if codec == Codec::Zstd { channel_of_large } else { channel };
         std::thread::scope(|scope| {
             let (to_hash, hashed) = channel();
             let hash = scope.spawn(move || hash_chunks(hashed));
             let mut consumers = vec![to_hash];
-            let encode = target.map(|(compression, path, file)| {
+            let encode = target.map(|(encoding, path, file)| {
                 let (to_encoder, chunks) = channel();
                 consumers.push(to_encoder);
-                scope.spawn(move || encode_file(compression, chunks, path, file))
+                scope.spawn(move || encode_file(encoding, chunks, path, file))
             });
-            let mut chunks = ChunkWriter::new(chunk_bytes, consumers);
+            let mut chunks = codec.chunk_writer(consumers);
             let produced = self.write_tar(layer, &mut chunks, epoch);
             let finished = match &produced {
                 Ok(()) => chunks.finish().map(drop),
@@ -174,6 +181,13 @@ impl Layers {
     }
 }
 
+/// How a layer is compressed, and what of it may be compressed already.
+#[derive(Clone, Copy)]
+struct Encoding<'a> {
+    compression: &'a Compression,
+    pieces: Option<&'a Pieces>,
+}
+
 /// What came as a blob is never changed, so it has no epoch.
 fn own_epoch(layer: &Layer, epoch: Option<Epoch>) -> Option<Epoch> {
     epoch.filter(|_| layer.origin() != Origin::Blob)
@@ -193,7 +207,7 @@ pub(super) fn hash_chunks(chunks: Receiver<Chunk>) -> Digest {
 }
 
 fn encode_file(
-    compression: &Compression,
+    Encoding { compression, pieces }: Encoding<'_>,
     chunks: Receiver<Chunk>,
     path: PathBuf,
     file: File,
@@ -201,7 +215,9 @@ fn encode_file(
     // Uncompressed bytes are hashed already, as the diffID.
     let hasher = (compression.codec != Codec::None).then(Sha256::new);
     let mut out = HashingFile { file, hasher, size: 0 };
-    compress::encode(compression, chunks, &mut out).map_err(StoreError::io("write", &path))?;
+    let pieces = pieces.map(|pieces| pieces as &dyn compress::Pieces);
+    compress::encode(compression, chunks, pieces, &mut out)
+        .map_err(StoreError::io("write", &path))?;
     Ok((path, out))
 }
 

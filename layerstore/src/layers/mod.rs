@@ -6,6 +6,7 @@
 //!                tree/                overlayfs form; exists only when complete
 //!                diff[.<epoch>]       diffID, once known
 //!                <codec>-<level>-v<N>[.<epoch>].json   the compressed form, whose bytes are a blob
+//!                <codec>-<level>-v<N>[.<epoch>].pieces what its pieces were made of (pieces.rs)
 //! index/diff/<hex of diffID>          short id
 //! ```
 //!
@@ -21,6 +22,7 @@ mod import;
 mod makers;
 mod meta;
 mod own;
+pub(crate) mod pieces;
 mod sound;
 mod stack;
 #[cfg(test)]

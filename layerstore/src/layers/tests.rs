@@ -24,7 +24,7 @@ pub(crate) struct Fixture {
 }
 
 /// As [`fixture`], where that name is taken by a variable.
-fn new_fixture() -> Fixture {
+pub(crate) fn new_fixture() -> Fixture {
     fixture()
 }
 

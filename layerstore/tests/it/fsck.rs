@@ -100,6 +100,22 @@ fn damage_to_any_file_is_found_and_repaired() {
     }
 }
 
+#[test]
+fn damaged_pieces_of_a_compressed_form_are_removed() {
+    let f = fixture();
+    let layer = f.layer(&[("zeros", &vec![0; 2 << 20])]);
+    let compression = Compression::new(Codec::Gzip);
+    f.store.layers().compressed(&layer, &compression, None).expect("a blob");
+    assert_clean(&f.store);
+    let name = format!("{}.pieces", compression.format_name());
+    let path = layer.directory().join(name);
+    flip(&path);
+    let report = fsck(&f, false, true);
+    assert_eq!(report.problems.len(), 1, "{:#?}", report.problems);
+    assert!(fsck(&f, true, true).is_clean() && !path.exists());
+    assert_clean(&f.store);
+}
+
 /// What is wrong with a file, in words, and how it comes to that.
 type Spoiler = (&'static str, fn(&Path));
 

@@ -7,8 +7,10 @@ use rayon::prelude::*;
 use super::{Check, Fix, Object, Problem, in_words, tree};
 use crate::{
     DiffId, LayerId, ShortId, StoreError,
+    atomic::read_bounded,
     digest::Sha256,
-    layers::{Layer, Origin},
+    layers::{Layer, Origin, pieces},
+    limits::PIECES_BYTES_MAX,
     store::gc,
     toc::{Entry, Kind},
 };
@@ -129,7 +131,7 @@ impl Check<'_> {
             };
             checked.problems.push(compressed_problem(layer, path, what));
         }
-        Ok(())
+        damaged_pieces(layer, checked)
     }
 
     /// Makes the tar again.
@@ -146,6 +148,19 @@ impl Check<'_> {
         }
         Err(format!("its diffID is {actual}, and recorded is {recorded}"))
     }
+}
+
+/// Records of compressed pieces that are damaged: they are not believed, and only take space.
+fn damaged_pieces(layer: &Layer, checked: &mut Checked) -> Result<(), String> {
+    let files = gc::list(layer.directory()).map_err(|error| in_words(&error))?;
+    for path in files.into_iter().filter(|path| pieces::is_record(path)) {
+        let record = read_bounded(&path, PIECES_BYTES_MAX).map_err(|error| in_words(&error))?;
+        if record.is_some_and(|record| !pieces::is_sound(&record)) {
+            let what = "it does not fit its checksum".to_owned();
+            checked.problems.push(compressed_problem(layer, path, what));
+        }
+    }
+    Ok(())
 }
 
 fn compressed_problem(layer: &Layer, path: PathBuf, what: String) -> Problem {
