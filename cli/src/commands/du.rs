@@ -20,7 +20,8 @@ Examples:
 
 OWN is what only this image needs, SHARED what it has in common with others; so OWN is what `lap rmi`
 and `lap prune --all` would free. The parts add up to the total, and the total to what `du -s` says of
-the store. What nothing needs goes with `lap prune`.";
+the store. Blocks that several files share (reflinks of XFS and btrfs) count for each of them, as for
+`du`; how much that is stands below the total. What nothing needs goes with `lap prune`.";
 
 /// Show what uses how much disk space
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ pub(crate) struct Args {
 /// Shows the store's bytes by owner.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
     let session = Session::open(settings)?;
-    let usage = session.store.usage()?;
+    let usage = session.store.usage_with(Some(&lapstrake_runner::shared_extents))?;
     match args.format {
         Format::Text => print(&text(&usage, args.verbose))?,
         Format::Json => {
@@ -114,6 +115,13 @@ fn owners(usage: &Usage) -> Table {
     ];
     for (part, size) in rows {
         parts.row([part.to_owned(), format::bytes(size)]);
+    }
+    if usage.reflinked > 0 {
+        let disk = usage.total.saturating_sub(usage.reflinked);
+        let counted = ("of it counted more than once (reflinks)", usage.reflinked);
+        for (part, size) in [counted, ("on the disk", disk)] {
+            parts.row([part.to_owned(), format::bytes(size)]);
+        }
     }
     parts
 }

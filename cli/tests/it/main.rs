@@ -15,6 +15,7 @@ mod plan;
 mod platforms;
 mod random;
 mod real_input;
+mod reflinks;
 mod remote;
 mod registry;
 mod run;

@@ -3,10 +3,13 @@
 //! Sizes are what the disk gives (`st_blocks`), and a file with several names counts once, where it
 //! is met first; so the parts add up to what `du -s` says of the root. The contents in packs count
 //! with their lengths; indexes and rounding are overhead. Where a file system shares the blocks of a
-//! pack and of a tree (reflinks), both count, as `du` counts them.
+//! pack and of a tree (reflinks), both count, as `du` counts them; how much that is stands apart
+//! ([`Usage::reflinked`]).
 //!
 //! Every layer, blob and content has one [`Owner`]: it is what removing images could free that
 //! matters to people.
+
+mod reflinks;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -20,6 +23,8 @@ use serde::{Serialize, Serializer};
 
 use super::{ImageRecord, Store, cache, gc, mounts};
 use crate::{ContentHash, Digest, ShortId, StoreError, layers::Origin, reference::Reference};
+use reflinks::Reflinks;
+pub use reflinks::SharedExtents;
 
 /// The unit of `st_blocks`.
 const BLOCK_BYTES: u64 = 512;
@@ -27,8 +32,11 @@ const BLOCK_BYTES: u64 = 512;
 /// The bytes of a store, by owner.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Usage {
-    /// Everything below the root.
+    /// Everything below the root, as `du` counts it.
     pub total: u64,
+    /// How much of that is counted more than once: blocks that several files share. Without it, the total
+    /// is what the disk has. 0 where nobody could be asked.
+    pub reflinked: u64,
     /// By name.
     pub images: Vec<ImageUsage>,
     /// By layer; tags and records share them.
@@ -157,9 +165,14 @@ pub struct PackUsage {
 }
 
 impl Store {
-    /// Attributes every byte of the store.
+    /// Attributes every byte of the store; blocks that files share are not told apart.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        let mut count = Count::new(self)?;
+        self.usage_with(None)
+    }
+
+    /// Attributes every byte of the store; `extents` says where the blocks lie that files share.
+    pub fn usage_with(&self, extents: Option<SharedExtents<'_>>) -> Result<Usage, StoreError> {
+        let mut count = Count::new(self, Reflinks::new(self.root(), extents))?;
         count.layers()?;
         count.packs()?;
         count.configs()?;
@@ -178,12 +191,12 @@ struct Count<'a> {
     contents: HashMap<ContentHash, Owner>,
     /// The bytes of one image alone, and those that it shares, by its config.
     images: HashMap<Digest, (u64, u64)>,
-    seen: Seen,
+    seen: Seen<'a>,
     usage: Usage,
 }
 
 impl<'a> Count<'a> {
-    fn new(store: &'a Store) -> Result<Self, StoreError> {
+    fn new(store: &'a Store, reflinks: Reflinks<'a>) -> Result<Self, StoreError> {
         let tags = store.tags()?;
         let mut owners: HashMap<ShortId, Owner> = HashMap::new();
         let mut images = HashMap::new();
@@ -200,7 +213,8 @@ impl<'a> Count<'a> {
                 *owner = owner.and(Owner::Image(image.config));
             }
         }
-        let (contents, seen, usage) = (HashMap::new(), Seen::default(), Usage::default());
+        let seen = Seen { files: HashSet::new(), reflinks };
+        let (contents, usage) = (HashMap::new(), Usage::default());
         Ok(Self { store, tags, owners, contents, images, seen, usage })
     }
 
@@ -346,6 +360,7 @@ impl<'a> Count<'a> {
         usage.cache = self.seen.bytes(&root.join("cache"))?;
         usage.work = self.seen.bytes(&root.join("work"))?;
         usage.rest = self.seen.bytes(root)?;
+        usage.reflinked = self.seen.reflinks.twice();
         let layers = usage.layers.iter().map(|layer| layer.directory + layer.blobs).sum::<u64>();
         let mounts = usage.mounts.values().sum::<u64>();
         usage.total = layers
@@ -378,28 +393,34 @@ fn image_usage(
 /// Disk space of a file or of everything in a directory; of a file with several names, which versions
 /// of a layer share, each name's part.
 pub(super) fn disk_bytes(path: &Path) -> Result<u64, StoreError> {
-    sum(path, &mut |meta| {
+    sum(path, &mut |_, meta| {
         let names = if meta.is_dir() { 1 } else { meta.nlink().max(1) };
         meta.blocks() * BLOCK_BYTES / names
     })
 }
 
 /// The files that were counted already.
-#[derive(Debug, Default)]
-struct Seen(HashSet<(u64, u64)>);
+#[derive(Debug)]
+struct Seen<'a> {
+    files: HashSet<(u64, u64)>,
+    reflinks: Reflinks<'a>,
+}
 
-impl Seen {
+impl Seen<'_> {
     /// Disk space of what is at `path` and was not counted before.
     fn bytes(&mut self, path: &Path) -> Result<u64, StoreError> {
-        sum(path, &mut |meta| {
-            let new = self.0.insert((meta.dev(), meta.ino()));
-            if new { meta.blocks() * BLOCK_BYTES } else { 0 }
+        sum(path, &mut |path, meta| {
+            if !self.files.insert((meta.dev(), meta.ino())) {
+                return 0;
+            }
+            self.reflinks.count(path, meta);
+            meta.blocks() * BLOCK_BYTES
         })
     }
 }
 
 /// Adds up what is at `path`. What vanishes meanwhile, or may not be looked into, counts as nothing.
-fn sum(path: &Path, count: &mut dyn FnMut(&Metadata) -> u64) -> Result<u64, StoreError> {
+fn sum(path: &Path, count: &mut dyn FnMut(&Path, &Metadata) -> u64) -> Result<u64, StoreError> {
     let mut total = 0;
     let mut pending = vec![path.to_owned()];
     while let Some(path) = pending.pop() {
@@ -408,7 +429,7 @@ fn sum(path: &Path, count: &mut dyn FnMut(&Metadata) -> u64) -> Result<u64, Stor
             Err(error) if is_passing(&error) => continue,
             Err(error) => return Err(StoreError::io("stat", path)(error)),
         };
-        total += count(&meta);
+        total += count(&path, &meta);
         if !meta.is_dir() {
             continue;
         }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "this module exists to hold it; see its doc")]
 
 pub(crate) mod clone;
+pub(crate) mod extents;
 pub(crate) mod mount;
 pub(crate) mod seccomp;
 
