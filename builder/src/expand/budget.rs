@@ -6,12 +6,12 @@
 
 use super::ExpandError;
 use crate::limits::{MAX_EXPANSION_STEPS, MAX_PLANNING_STEPS};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::cell::Cell;
 
-/// Steps that are left; stages that are planned at once share them.
+/// Steps that are left.
 #[derive(Debug)]
 pub struct Budget {
-    left: AtomicUsize,
+    left: Cell<usize>,
     limit: usize,
 }
 
@@ -19,52 +19,46 @@ impl Budget {
     /// Enough for one word.
     #[must_use]
     pub fn of_word() -> Self {
-        Self::new(MAX_EXPANSION_STEPS, MAX_EXPANSION_STEPS)
+        Self { left: Cell::new(MAX_EXPANSION_STEPS), limit: MAX_EXPANSION_STEPS }
     }
 
     /// Enough for all words of a file.
     #[must_use]
     pub fn of_file() -> Self {
-        Self::new(MAX_PLANNING_STEPS, MAX_PLANNING_STEPS)
+        Self { left: Cell::new(MAX_PLANNING_STEPS), limit: MAX_PLANNING_STEPS }
     }
 
     /// What is left of the steps of a file.
     pub(crate) fn with_left(left: usize) -> Self {
-        Self::new(left, MAX_PLANNING_STEPS)
+        Self { left: Cell::new(left), limit: MAX_PLANNING_STEPS }
     }
 
     /// What of this one word may use.
     pub(super) fn share(&self) -> Self {
-        let left = self.left();
-        if left >= MAX_EXPANSION_STEPS { Self::of_word() } else { Self::new(left, self.limit) }
+        let word = Self::of_word();
+        if self.left.get() >= word.limit {
+            return word;
+        }
+        Self { left: self.left.clone(), limit: self.limit }
     }
 
     /// Takes what is used of a share off the whole.
     pub(super) fn settle(&self, share: &Self, before: usize) {
-        let used = before - share.left();
-        if used > 0 {
-            self.take(used).unwrap_or_else(|_| self.left.store(0, Relaxed));
-        }
+        let used = before - share.left.get();
+        self.left.set(self.left.get().saturating_sub(used));
     }
 
     pub(crate) fn left(&self) -> usize {
-        self.left.load(Relaxed)
-    }
-
-    fn new(left: usize, limit: usize) -> Self {
-        Self { left: AtomicUsize::new(left), limit }
-    }
-
-    fn take(&self, steps: usize) -> Result<(), usize> {
-        let rest = |left: usize| left.checked_sub(steps);
-        self.left.fetch_update(Relaxed, Relaxed, rest).map(drop)
+        self.left.get()
     }
 
     /// Takes steps off. What is over the limit leaves nothing, so that the next step fails, too.
     pub(crate) fn spend(&self, steps: usize) -> Result<(), ExpandError> {
-        self.take(steps).map_err(|_| {
-            self.left.store(0, Relaxed);
-            ExpandError::TooMuchWork { limit: self.limit }
-        })
+        if let Some(left) = self.left.get().checked_sub(steps) {
+            self.left.set(left);
+            return Ok(());
+        }
+        self.left.set(0);
+        Err(ExpandError::TooMuchWork { limit: self.limit })
     }
 }

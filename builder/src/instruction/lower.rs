@@ -10,8 +10,8 @@ use crate::diagnostic::{self, Diagnostic, code};
 use crate::source::{SourceFile, Span};
 use crate::suggest;
 use crate::syntax::{self, Node, heredoc_word};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many instructions are worth more than one thread.
 pub(crate) const LONG_FILE: usize = 256;
@@ -64,35 +64,75 @@ pub(crate) fn read(file: &SourceFile) -> (Ast, Dockerfile, Vec<Diagnostic>) {
         problems.extend(more);
         return (ast, dockerfile, problems);
     }
-    let parts = Mutex::new(BTreeMap::new());
-    let (ast, mut problems) = rayon::scope(|scope| {
-        let mut first = 0;
-        let mut send = |nodes: Vec<Arc<Node>>| {
-            let (at, parts) = (first, &parts);
-            first += nodes.len();
-            scope.spawn(move |_| {
-                let part = Lowered::read(&nodes);
-                parts.lock().unwrap_or_else(PoisonError::into_inner).insert(at, part);
-            });
-        };
+    let work = Work::default();
+    let (ast, mut problems) = rayon::in_place_scope(|scope| {
         let mut nodes = Vec::with_capacity(NODES_AT_ONCE);
         let parsed = syntax::parse_telling(file, &mut |node| {
             nodes.push(Arc::clone(node));
             if nodes.len() == NODES_AT_ONCE {
-                send(std::mem::replace(&mut nodes, Vec::with_capacity(NODES_AT_ONCE)));
+                work.add(std::mem::replace(&mut nodes, Vec::with_capacity(NODES_AT_ONCE)));
+                scope.spawn(|_| {
+                    work.take_one();
+                });
             }
         });
-        send(nodes);
+        work.add(nodes);
+        // This thread takes what the others have not come to.
+        while work.take_one() {}
         parsed
     });
-    let mut all = Lowered::default();
-    for part in parts.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
-        all.found.extend(part.found);
-        all.problems.extend(part.problems);
-    }
+    let all = work.all();
     let (dockerfile, more) = assemble(&ast, all);
     problems.extend(more);
     (ast, dockerfile, problems)
+}
+
+/// Nodes whose meaning is not known yet, and what those before them mean.
+#[derive(Default)]
+struct Work {
+    waiting: Mutex<Waiting>,
+    done: Mutex<BTreeMap<usize, Lowered>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    nodes: VecDeque<Vec<Arc<Node>>>,
+    /// How many were taken.
+    taken: usize,
+}
+
+impl Work {
+    fn add(&self, nodes: Vec<Arc<Node>>) {
+        locked(&self.waiting).nodes.push_back(nodes);
+    }
+
+    /// Gives some nodes their meaning; false if none are waiting.
+    fn take_one(&self) -> bool {
+        let mut waiting = locked(&self.waiting);
+        let Some(nodes) = waiting.nodes.pop_front() else { return false };
+        waiting.taken += 1;
+        let place = waiting.taken;
+        drop(waiting);
+        let lowered = Lowered::read(&nodes);
+        locked(&self.done).insert(place, lowered);
+        true
+    }
+
+    /// All of them, in order.
+    fn all(self) -> Lowered {
+        let mut all = Lowered::default();
+        for part in self.done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+            all.found.extend(part.found);
+            all.problems.extend(part.problems);
+        }
+        all
+    }
+}
+
+/// What is behind a lock; a thread that panicked with it has left nothing half done, since each change is
+/// one call.
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What some nodes mean. FROM has no meaning by itself; no other depends on those around it.

@@ -5,6 +5,7 @@
 //! [`Step`]s that make layers. Nothing of it touches files: `lap build --plan` prints it.
 
 mod arguments;
+mod batch;
 mod config;
 mod copy;
 mod describe;

@@ -1,23 +1,19 @@
 //! From a Dockerfile's bytes to the plans of the stages that its target needs.
 
-use super::{BaseFacts, BuildPlan, Described, ImageKey, ImagePlace, StageInput, StagePlan};
-use super::{describe, plan_stage};
+use super::batch::{Unplanned, independent, plan_all};
+use super::describe;
+use super::{BaseFacts, BuildPlan, Described, ImageKey, ImagePlace, StagePlan};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
 use crate::expand::Budget;
 use crate::graph::{self, Graph, KnownBases};
-use crate::instruction::{self, Dockerfile, LONG_FILE};
+use crate::instruction::{self, Dockerfile};
 use crate::limits;
 use crate::options::BuildOptions;
 use crate::source::SourceFile;
 use crate::syntax::Ast;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Stages of about so many instructions are planned at once, so that what they may take together is
-/// looked at often enough.
-const BATCH_INSTRUCTIONS: usize = 8192;
 
 /// A Dockerfile without errors, in all its forms.
 #[derive(Debug, Clone)]
@@ -73,7 +69,7 @@ pub fn plan_needed<'a>(
         }
         let input = |index: &usize| {
             let stage = &graph.stages[*index];
-            StageInput {
+            Unplanned {
                 stage,
                 parent: stage.parent().and_then(|parent| plans.get(&parent)),
                 base: stage.image().and_then(known),
@@ -81,50 +77,16 @@ pub fn plan_needed<'a>(
                 options,
                 file,
                 guess: guesses[index],
-                budget: &budget,
             }
         };
-        let inputs: Vec<StageInput<'_>> = batch.iter().map(input).collect();
-        for (index, plan) in batch.iter().zip(plan_batch(&inputs)?) {
+        let inputs: Vec<Unplanned<'_>> = batch.iter().map(input).collect();
+        for (index, plan) in batch.iter().zip(plan_all(&inputs, &budget)?) {
             entries += plan.history().len() + plan.base_history().len();
             within(entries, limits::MAX_HISTORY_ENTRIES, "history entries over all stages")?;
             plans.insert(*index, plan);
         }
     }
     Ok(plans)
-}
-
-/// How many of the first of these stages can be planned at once: none builds on another of them, and
-/// together they are not much longer than one that is worth a thread of its own.
-fn independent(graph: &Graph, plans: &BTreeMap<usize, StagePlan>, stages: &[usize]) -> usize {
-    let mut entries = 0;
-    let fits = |index: &&usize| {
-        let stage = &graph.stages[**index];
-        let parent = stage.parent().map(|parent| plans.get(&parent));
-        let before = entries;
-        entries += stage.instructions.len();
-        entries += parent.flatten().map_or(0, |plan| plan.history().len());
-        parent.is_none_or(|plan| plan.is_some()) && before < BATCH_INSTRUCTIONS
-    };
-    stages.iter().take_while(fits).count().max(1)
-}
-
-/// Plans stages that do not build on each other, by several threads if they are long.
-fn plan_batch(inputs: &[StageInput<'_>]) -> Result<Vec<StagePlan>, BuildError> {
-    let length = inputs.iter().map(|input| input.stage.instructions.len()).sum::<usize>();
-    if inputs.len() < 2 || length < LONG_FILE {
-        return inputs.iter().map(plan_stage).collect();
-    }
-    let Some(first) = inputs.first() else { return Ok(Vec::new()) };
-    let left = first.budget.left();
-    let plans: Result<Vec<StagePlan>, BuildError> = inputs.par_iter().map(plan_stage).collect();
-    plans.or_else(|_| {
-        // One after the other, the same problem is found each time, also if it is that all they cost
-        // together is too much.
-        let budget = Budget::with_left(left);
-        let again = |input: &StageInput<'_>| plan_stage(&StageInput { budget: &budget, ..*input });
-        inputs.iter().map(again).collect()
-    })
 }
 
 fn within(count: usize, limit: usize, what: &str) -> Result<(), BuildError> {

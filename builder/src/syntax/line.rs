@@ -127,7 +127,7 @@ struct Block {
 
 impl Block {
     /// A block has this many bytes, and the rest of the last line.
-    const BYTES: usize = 16 * 1024;
+    const BYTES: usize = 2 * 1024;
 
     /// A part of one line of the file.
     fn part(&mut self, file: &str, range: Range<usize>) -> Text {
