@@ -10,10 +10,11 @@ use lapstrake_fixtures::{Need, busybox};
 use crate::shell;
 
 /// Program, package, and what needs it.
-const TOOLS: [(&str, &str, &str); 7] = [
+const TOOLS: [(&str, &str, &str); 8] = [
     ("newuidmap", "uidmap", "rootless builds"),
     ("skopeo", "skopeo", "a stranger that judges our images"),
     ("mkfs.xfs", "xfsprogs", "a file system with reflinks for the store's tests"),
+    ("mkfs.btrfs", "btrfs-progs", "another one, which counts in another way"),
     ("umoci", "umoci", "a stranger that unpacks our layers"),
     ("docker-registry", "docker-registry", "a registry to push to"),
     ("mmdebstrap", "mmdebstrap", "a Debian to import"),

@@ -1,12 +1,17 @@
 //! Versions of a layer share the files that they have in common, and no step can tell.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use lapstrake_fixtures::require;
 
 use crate::support::{Lap, RUN};
+
+/// File systems on which a version is a reflink: XFS, btrfs, bcachefs.
+const SHARES_BLOCKS: [rustix::fs::FsWord; 3] = [0x5846_5342, 0x9123_683e, 0xca45_1a4e];
 
 /// Enough for the store to look for another version.
 const FILES: usize = 100;
@@ -57,6 +62,58 @@ fn a_step_that_writes_reaches_no_other_version() {
     lap.ok(["prune", "--all"]);
     lap.is_whole();
     assert_eq!(lap.ok(["run", "v3", "cat", "/d/1"]), "the same\nmore\n");
+}
+
+/// The inodes that this path has in all trees of the store, and how many names each has.
+fn inodes(lap: &Lap, path: &str) -> BTreeMap<u64, u64> {
+    let layers = fs::read_dir(lap.root().join("layers")).expect("layers");
+    let trees = layers.map(|layer| layer.expect("a layer").path().join("tree").join(path));
+    let found = trees.filter_map(|file| fs::symlink_metadata(file).ok());
+    found.map(|meta| (meta.ino(), meta.nlink())).collect()
+}
+
+/// As root, and as an ordinary user whose trees have files of ids that are not its own: there the kernel
+/// links only what the user namespace owns (`fs.protected_hardlinks`).
+#[test]
+fn versions_are_one_inode_whoever_owns_the_files() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("sharing-owners");
+    let owners = ["0:0", "1000:1000", "12345:54321"];
+    let copy = |(n, owner)| format!("COPY --chown={owner} d /d{n}\n");
+    let copies: String = owners.iter().enumerate().map(copy).collect();
+    let text = format!(
+        "FROM busybox\n{copies}RUN for d in /d0 /d1 /d2; do stat -c %u:%g $d/7; done; \
+         echo new > /d0/7; chmod 4755 /d1/7\n",
+    );
+    let context = lap.context("context", &text);
+    for round in ["1\n", "2\n", "3\n"] {
+        version(&lap.work.join("context/d"), round);
+        let said = lap.run(["build", "--progress=plain", "-t", "x:1", &context]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        for owner in owners {
+            assert!(said.stderr.contains(&format!("| {owner}\n")), "{}", said.stderr);
+        }
+    }
+    if rustix::fs::statfs(lap.root()).is_ok_and(|stat| SHARES_BLOCKS.contains(&stat.f_type)) {
+        println!("skipped in part: this file system has reflinks, and other inodes");
+        return;
+    }
+    for folder in ["d0", "d1", "d2"] {
+        let of = |name: &str| inodes(&lap, &format!("{folder}/{name}"));
+        assert_eq!(of("8").values().collect::<Vec<_>>(), [&3], "one file for three versions");
+        assert_eq!(of("changed").len(), 3, "what differs is a file of its own");
+    }
+    // What the step wrote and changed is in its own layers, which share with nobody.
+    for name in ["d0/7", "d1/7"] {
+        let names: Vec<u64> = inodes(&lap, name).into_values().collect();
+        assert_eq!(names.iter().sum::<u64>(), 3 + 3, "{names:?}");
+    }
+    lap.ok(["prune", "--all"]);
+    lap.is_whole();
+    let shown = lap.ok(["run", "x:1", "sh", "-c", "cat /d0/7 /d1/7 /d2/changed; id -u"]);
+    assert_eq!(shown, "new\nthe same\n3\n0\n");
 }
 
 #[test]
