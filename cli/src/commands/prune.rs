@@ -1,5 +1,7 @@
 //! `lap prune`: frees what no name, no running build and no cached step needs.
 
+mod filters;
+
 use crate::args::Format;
 use crate::error::CommandError;
 use crate::exit::Exit;
@@ -8,6 +10,7 @@ use crate::settings::Settings;
 use crate::ui::format;
 use crate::ui::terminal::{note, print, print_json};
 use crate::values;
+use filters::Filters;
 use lapstrake_layerstore::store::gc::{PruneOptions, PruneReport};
 use serde_json::json;
 
@@ -18,6 +21,9 @@ Examples:
   lap prune --until 7d            and results of build steps that were not used for a week
   lap prune --keep-storage 10g    and the oldest ones until the store has at most 10 GiB
   lap prune --all                 and the whole build cache
+  lap prune --filter type=exec.cachemount             cache mounts
+  lap prune --filter 'description~=apt-get' --until 7d    what these steps made, unless it was used
+  lap prune --filter label=stage=ci                   images without a name that have this label
 
 Images that have a name stay, and so does what a running build, pull or push uses. `lap du` shows
 who owns what.";
@@ -35,8 +41,9 @@ pub(crate) struct Args {
     /// Drop the least recently used results until the store is no larger
     #[arg(long, visible_alias = "max-used-space", value_name = "BYTES", value_parser = values::size_bytes)]
     keep_storage: Option<u64>,
-    /// docker's way to write --until: until=DURATION
-    #[arg(long, value_name = "until=DURATION")]
+    /// Drop only what it says: until=DURATION; of the build cache type=, id=, description~=, shared=, private=,
+    /// inuse=, mutable=, immutable=; of images without a name label=, label!=, dangling=true
+    #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Do not ask, which never happens
     #[arg(short, long)]
@@ -48,11 +55,18 @@ pub(crate) struct Args {
 
 /// Prunes and says what was freed.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
-    let until = args.until.or(filtered(&args.filter)?);
+    let Filters { until, cache, images } = Filters::parse(&args.filter)?;
+    if images.is_some() && args.keep_storage.is_some() {
+        return Err(CommandError::usage(
+            "--keep-storage is about the whole store, and this filter about images without a name",
+        ));
+    }
+    let until = args.until.or(until);
     let session = Session::open(settings)?;
     let now = session.settings.now;
     let until = until.map(|age| now.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX)));
-    let options = PruneOptions { all: args.all, until, keep_storage: args.keep_storage };
+    let (all, keep_storage) = (args.all, args.keep_storage);
+    let options = PruneOptions { all, until, keep_storage, cache, images };
     let report = session.store.prune(&options)?;
     match args.format {
         Format::Text => print(&text(&report))?,
@@ -73,23 +87,6 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
         ));
     }
     Ok(Exit::OK)
-}
-
-fn filtered(filters: &[String]) -> Result<Option<u64>, CommandError> {
-    let mut until = None;
-    for filter in filters {
-        match filter.split_once('=') {
-            Some(("until", age)) => {
-                until = Some(values::duration_seconds(age).map_err(CommandError::usage)?);
-            }
-            _ => {
-                return Err(CommandError::usage(format!(
-                    "there is no filter `{filter}`; there is until=DURATION"
-                )));
-            }
-        }
-    }
-    Ok(until)
 }
 
 fn text(report: &PruneReport) -> String {
@@ -126,11 +123,5 @@ mod tests {
             text(&report),
             "removed 2 cache records, 1 unfinished piece of work; 1.00 kB freed\n"
         );
-    }
-
-    #[test]
-    fn docker_s_filter_is_understood() {
-        assert_eq!(filtered(&["until=1h".to_owned()]).unwrap(), Some(3600));
-        assert!(filtered(&["label=x".to_owned()]).is_err());
     }
 }

@@ -178,3 +178,75 @@ fn nobody_waits_for_the_deletion_of_an_image() {
     lap.ok(["prune"]);
     assert!(number(&du(&lap)["work"]) < 100_000, "{:#}", du(&lap));
 }
+
+/// What a prune says that it removed: records, mounts, layers and blobs.
+fn pruned(lap: &Lap, more: &[&str]) -> [usize; 4] {
+    let report = lap.ok([&["prune", "--format=json"], more].concat());
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    lap.is_whole();
+    let many = |key: &str| report[key].as_array().map_or(0, Vec::len);
+    let records = usize::try_from(number(&report["cache_records"])).expect("few");
+    [records, many("mounts"), many("layers"), many("blobs")]
+}
+
+#[test]
+fn filters_say_what_of_the_cache_goes() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("prune-filters");
+    let text = "FROM busybox\nRUN --mount=type=cache,id=m,target=/m echo a > /m/a; echo b > /b\n\
+                COPY a /a\n";
+    let build = || lap.build("x:1", text, &[("a", &unlike(1, 1000))]);
+    build();
+    for (filter, removed) in [
+        ("type=source.http", [0; 4]),
+        ("inuse=true", [0; 4]),
+        ("shared=false", [0, 1, 0, 0]),
+        ("type=exec.cachemount", [0; 4]),
+        ("id=m", [0; 4]),
+        ("description~=no step says this", [0; 4]),
+        ("description~=COPY a", [1, 0, 0, 0]),
+    ] {
+        assert_eq!(pruned(&lap, &["--filter", filter]), removed, "{filter}");
+    }
+    let said = build();
+    assert!(said.contains("1 of 2 steps cached"), "the other's result is gone: {said}");
+    assert_eq!(pruned(&lap, &["--filter=shared=true", "--filter=description~=COPY a"])[0], 1);
+    // By the layer's name, as `lap du -v` shows it, and together with an age.
+    let layer = lap.ok(["layers", "--format=json", "x:1"]);
+    assert_eq!(pruned(&lap, &["--filter=type=regular", "--filter=until=1h"]), [0; 4], "{layer}");
+    let usage = du(&lap);
+    let layers = usage["layers"].as_array().expect("layers");
+    let run = layers.iter().find(|layer| layer["origin"] == "tree").expect("the step's");
+    let id = format!("id={}", run["layer"].as_str().expect("a name"));
+    assert_eq!(pruned(&lap, &["--filter", &id])[0], 1, "{usage:#}");
+    assert_eq!(pruned(&lap, &["--filter", &id])[0], 0);
+    lap.refused(["prune", "--filter", "color=red"], 2, &["no filter `color`", "description"]);
+    lap.refused(["prune", "--filter", "dangling=false"], 2, &["lap rmi"]);
+}
+
+#[test]
+fn filters_say_which_images_without_a_name_go() {
+    let lap = Lap::new("prune-labels");
+    let context = lap.context("context", "FROM scratch\nCOPY a /\n");
+    let build = |content: usize, more: &[&str]| {
+        lap.work.write("context/a", unlike(content, 1000));
+        lap.ok([&["build", "-t", "x:1", context.as_str()], more].concat());
+    };
+    build(1, &["--label=stage=ci"]);
+    build(2, &["--label=stage=release"]);
+    build(3, &[]);
+    build(4, &["--label=stage=ci"]);
+    assert_eq!(pruned(&lap, &["--filter=label=stage=none"]), [0; 4]);
+    assert_eq!(pruned(&lap, &["--filter=label=stage=ci", "--filter=until=1h"]), [0; 4]);
+    // The cache still has the layer; the image that has a name stays.
+    assert_eq!(pruned(&lap, &["--filter=label=stage=ci"]), [0, 0, 0, 1]);
+    assert_eq!(pruned(&lap, &["--filter=label=stage=ci"]), [0; 4]);
+    assert_eq!(pruned(&lap, &["--all", "--filter=label!=stage=release"]), [1, 0, 1, 1]);
+    assert_eq!(pruned(&lap, &["--all", "--filter=dangling=true"]), [1, 0, 1, 1]);
+    lap.ok(["inspect", "x:1"]);
+    assert_eq!(pruned(&lap, &["--all"])[2..], [1, 0], "the first's layer, which the cache had");
+    lap.refused(["prune", "--filter=label=a", "--filter=id=b"], 2, &["one after the other"]);
+    lap.refused(["prune", "--filter=label=a", "--keep-storage=1g"], 2, &["without a name"]);
+}

@@ -11,6 +11,7 @@
 //! [`Store::discard`] move aside, and [`Store::sweep`] deletes, in the background of a later
 //! command.
 
+mod filter;
 mod mark;
 mod packs;
 mod weigh;
@@ -24,6 +25,8 @@ use std::{
 
 use super::{ImageRecord, Store, WorkArea, cache, lock, mounts, usage, weights::Weights};
 use crate::{Digest, ShortId, StoreError, atomic, contents::PackId};
+use filter::Nameless;
+pub use filter::{CacheFilter, CacheKind, ImageFilter, LabelFilter};
 use mark::Live;
 pub(super) use mark::{blobs_of, compressed_forms, contents_of};
 use weigh::Measured;
@@ -49,6 +52,18 @@ pub struct PruneOptions {
     pub until: Option<i64>,
     /// The least recently used cache records and mounts, until the store is no larger than this.
     pub keep_storage: Option<u64>,
+    /// Only these parts of the cache; alone, it means all of them.
+    pub cache: CacheFilter,
+    /// Only images without a name, and nothing else that nothing reaches; with `all`, what the cache has
+    /// of their layers as well.
+    pub images: Option<ImageFilter>,
+}
+
+impl PruneOptions {
+    /// Whether records and mounts are to go that something could still use.
+    fn drops_cache(&self) -> bool {
+        self.all || self.until.is_some() || !self.cache.is_empty()
+    }
 }
 
 /// What was removed.
@@ -169,6 +184,9 @@ impl Removal<'_> {
         let _lock = lock::exclusive(store.root())?;
         let mut live = Live::mark(store)?;
         self.report.live_leases = live.leases;
+        if let Some(filter) = &options.images {
+            return self.nameless(&mut live, filter, options);
+        }
         let dropped = weigh::choose(store, &live, options, measured)?;
         for path in &dropped.records {
             self.move_aside(path)?;
@@ -181,6 +199,25 @@ impl Removal<'_> {
         }
         self.notes(options)?;
         self.unreached(&live)
+    }
+
+    /// Images without a name, which the filter agrees with. Needs the exclusive lock.
+    fn nameless(
+        &mut self,
+        live: &mut Live,
+        filter: &ImageFilter,
+        options: &PruneOptions,
+    ) -> Result<(), StoreError> {
+        let found = Nameless::find(self.store, live, filter, options.until)?;
+        let records = if options.all { found.records(live) } else { Vec::new() };
+        for path in &records {
+            self.move_aside(path)?;
+            self.report.cache_records += 1;
+        }
+        live.forget_records(&records);
+        live.old_layers.retain(|layer| found.layers.contains(layer));
+        live.old_blobs.retain(|blob| found.blobs.contains(blob));
+        self.unreached(live)
     }
 
     /// The old layers and blobs that no root reaches. Needs the exclusive lock.
@@ -218,7 +255,7 @@ impl Removal<'_> {
         for part in NOTES {
             let mut kept = Vec::new();
             for path in list(&self.store.cache_dir(part))? {
-                let asked = options.all || options.until.is_some();
+                let asked = options.drops_cache() && options.cache.notes();
                 let asked = asked && is_unused_since(&path, options.until);
                 let written = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
                 let stays = !asked && written > too_old && cache::is_whole(&path);

@@ -38,6 +38,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             all,
             keep_storage,
             until: old.then_some(i64::MAX),
+            ..PruneOptions::default()
         },
     );
     prop_oneof![

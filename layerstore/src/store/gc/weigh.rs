@@ -69,12 +69,14 @@ pub(super) fn choose(
     measured: Option<Measured>,
 ) -> Result<Dropped, StoreError> {
     let mut dropped = Dropped { records: live.damaged.clone(), ..Dropped::default() };
-    if options.all || options.until.is_some() {
+    if options.drops_cache() {
         let old = |used: SystemTime| options.until.is_none_or(|until| used < time(until));
-        let records = live.records.iter().filter(|file| old(file.used));
+        let records = live.records.iter();
+        let records = records.filter(|file| old(file.used) && options.cache.record(file, live));
         dropped.records.extend(records.map(|file| file.path.clone()));
         for mount in mounts::directories(store)? {
-            if is_unused_since(&mounts::lock_of(&mount.path), options.until) {
+            let old = is_unused_since(&mounts::lock_of(&mount.path), options.until);
+            if old && options.cache.mount(&mount.id) {
                 dropped.mounts.push((mount.id, mount.path));
             }
         }
