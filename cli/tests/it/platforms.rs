@@ -111,6 +111,10 @@ fn neither_order_nor_threads_show_in_an_index() {
         let epoch = "--build-arg=SOURCE_DATE_EPOCH=1000000000";
         let asked = ["build", "--platform", order, jobs, epoch, "-q", &context];
         seen.push(lap.ok(asked));
+        let explained = lap.ok(["build", "--explain", "--platform", order, epoch, &context]);
+        let starts = ["linux/amd64: build ", "linux/arm/v7: build ", "linux/arm64: build "];
+        let lines = explained.lines().filter(|line| starts.iter().any(|it| line.starts_with(it)));
+        assert_eq!(lines.count(), 3, "{explained}");
         assert_eq!(
             lap.ok(["build", "--no-cache", "--platform", order, epoch, "-q", &context]),
             seen[0]

@@ -186,7 +186,15 @@ impl Reporter {
     /// Prints why each step was or was not found. A build that did not come as far as its steps has
     /// nothing to explain.
     pub(super) fn explain(&self, format: Format, now: i64) -> Result<(), CommandError> {
-        self.recorded().values().try_for_each(|recorded| explain::show(recorded, format, now))
+        let all = self.recorded();
+        for recorded in all.values() {
+            // In JSON the platform stands in the report.
+            if all.len() > 1 && format == Format::Text {
+                print(&format!("{}: ", recorded.report.platform))?;
+            }
+            explain::show(recorded, format, now)?;
+        }
+        Ok(())
     }
 
     /// Says something of the build as a whole.
