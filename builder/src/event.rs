@@ -128,6 +128,8 @@ pub enum Event<'a> {
         elapsed: Duration,
         /// Whether it was compressed as well.
         compressed: bool,
+        /// Whether that began while the layer's files were still being read.
+        foreseen: bool,
     },
     /// All steps have ended, well or not, and the store has the report.
     Recorded {

@@ -3,6 +3,7 @@
 //! One read: a file whose hash is not remembered is read once, into the content store, which forgets the
 //! bytes again when it has them already. A remembered file is not read at all.
 
+use super::feed::Feed;
 use super::memo::Memo;
 use super::{ContextTree, stamp_of};
 use crate::copy::Selected;
@@ -30,25 +31,39 @@ pub struct Hasher<'a> {
     pub memo: &'a Mutex<Memo>,
     /// When the build began, in nanoseconds since 1970.
     pub build_start_ns: i128,
+    /// Who wants the bytes, too, of all files that are not empty.
+    pub feed: Option<&'a Feed>,
 }
 
 /// One file to be read.
 struct Job<'a> {
     path: LayerPath,
     node: &'a mut Node,
+    /// Which of the selected files it is: for the feed.
+    number: usize,
+}
+
+/// The regular files among `selected` that have no hash yet, in order.
+pub(crate) fn unhashed(selected: &mut [Selected]) -> impl Iterator<Item = (&LayerPath, &mut Node)> {
+    let all = selected.iter_mut().flat_map(|each| {
+        let items = each.items.iter_mut().map(|item| (&item.source, &mut item.node));
+        std::iter::once((&each.source, &mut each.node)).chain(items)
+    });
+    all.filter(|(_, node)| node.kind == Kind::File && node.content.is_none())
 }
 
 impl Hasher<'_> {
     /// Give every regular file in `selected` its content hash.
     pub fn fill(&self, tree: &ContextTree, selected: &mut [Selected]) -> Result<(), BuildError> {
-        let mut jobs = Vec::new();
-        for each in selected {
-            collect(&mut each.node, &each.source, &mut jobs);
-            for item in &mut each.items {
-                collect(&mut item.node, &item.source, &mut jobs);
-            }
-        }
+        let files = unhashed(selected).enumerate();
+        let mut jobs: Vec<Job<'_>> =
+            files.map(|(number, (path, node))| Job { path: path.clone(), node, number }).collect();
+        let count = jobs.len();
         self.recall(&mut jobs);
+        // What is remembered is not read, so that nobody gets its bytes.
+        if let Some(feed) = self.feed.filter(|_| jobs.len() < count) {
+            feed.end();
+        }
         self.read_all(tree, jobs, &|_, _| Ok(()))
     }
 
@@ -68,7 +83,7 @@ impl Hasher<'_> {
                     _ => true,
                 };
                 if node.kind == Kind::File && !stored {
-                    jobs.push(Job { path: path.clone(), node });
+                    jobs.push(Job { path: path.clone(), node, number: 0 });
                 }
             }
         }
@@ -149,6 +164,13 @@ impl Hasher<'_> {
             return Err(changed());
         }
         lock(self.memo).put(seen, hash, self.build_start_ns);
+        if let (Some(feed), Some(writer)) = (self.feed, writer) {
+            match writer.last() {
+                Some(bytes) if size > 0 => feed.give(job.number, hash, bytes),
+                Some(_) => {}
+                None => feed.end(),
+            }
+        }
         Ok(hash)
     }
 }
@@ -164,13 +186,6 @@ fn hash_only(file: &mut File, size: u64, shown: &Path) -> Result<(ContentHash, u
             source,
         })?;
     Ok((ContentHash::from_bytes(*hasher.finalize().as_bytes()), size))
-}
-
-/// Note the regular file at `path` as one to be hashed.
-fn collect<'a>(node: &'a mut Node, path: &LayerPath, jobs: &mut Vec<Job<'a>>) {
-    if node.kind == Kind::File && node.content.is_none() {
-        jobs.push(Job { path: path.clone(), node });
-    }
 }
 
 /// A lock whose holder panicked still guards data that is only ever replaced whole.
@@ -193,7 +208,8 @@ mod tests {
         let mut selected = select(&tree, b"file", &Selector::default()).unwrap();
         change(&file);
         let memo = Mutex::default();
-        Hasher { contents: None, memo: &memo, build_start_ns: 0 }.fill(&tree, &mut selected)?;
+        let hasher = Hasher { contents: None, memo: &memo, build_start_ns: 0, feed: None };
+        hasher.fill(&tree, &mut selected)?;
         Ok(selected[0].node.content)
     }
 

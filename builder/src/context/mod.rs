@@ -4,6 +4,7 @@
 //! context's own directory descriptor, and no symbolic link is followed by the kernel, so neither a link
 //! nor a race can lead out of it.
 
+pub mod feed;
 pub mod hash;
 pub mod memo;
 

@@ -1,5 +1,6 @@
 //! COPY, ADD and WORKDIR: layers that are made from descriptions of files alone.
 
+use super::ahead::Foreseen;
 use super::board::{LayerName, StageResult};
 use super::remotes::{CONTENT, HttpFile};
 use super::session::Session;
@@ -29,6 +30,8 @@ struct PreparedCopy<'a> {
     step: &'a CopyStep,
     parts: Vec<Part<'a>>,
     excludes: Option<Matcher>,
+    /// Its layer's diffID, where that could be begun.
+    foreseen: Option<Foreseen>,
     key: StepKey,
 }
 
@@ -55,14 +58,18 @@ pub(crate) fn prepare<'s>(
             local.push(source.as_bytes());
             continue;
         };
-        parts.extend(files(at, step, &std::mem::take(&mut local), &how)?);
+        parts.extend(files(at, step, &std::mem::take(&mut local), &how)?.map(|found| found.0));
         let fetcher = &at.session.fetcher;
         parts.push(match remote {
             Remote::Http(http) => Part::Http(http, fetcher.http_file(http)?),
             Remote::Git(git) => Part::Git(git, fetcher.commit(git)?),
         });
     }
-    parts.extend(files(at, step, &local, &how)?);
+    let mut foreseen = None;
+    if let Some((part, ahead)) = files(at, step, &local, &how)? {
+        parts.push(part);
+        foreseen = ahead;
+    }
     let now = at.session.now();
     let inline = step.inline.iter().map(|(name, content)| inline_file(name, content, now));
     match parts.last_mut() {
@@ -70,23 +77,49 @@ pub(crate) fn prepare<'s>(
         _ => parts.push(Part::Files { source: Source::Empty, selected: inline.collect() }),
     }
     let key = key(at, step, &parts);
-    Ok(Box::new(PreparedCopy { step, parts, excludes: how.excludes, key }))
+    Ok(Box::new(PreparedCopy { step, parts, excludes: how.excludes, foreseen, key }))
 }
 
-/// What these paths name where the step's files are.
+/// What these paths name where the step's files are, and what can be foreseen of their layer.
 fn files<'s>(
     at: &StepContext<'s>,
     step: &CopyStep,
     paths: &[&[u8]],
     how: &Selector,
-) -> Result<Option<Part<'s>>, BuildError> {
+) -> Result<Option<(Part<'s>, Option<Foreseen>)>, BuildError> {
     if paths.is_empty() {
         return Ok(None);
     }
     let source = Source::open(at, &step.origin)?;
-    let mut selected = source.select(at.session, paths, how)?;
+    let mut selected = source.find(paths, how)?;
+    let foreseen = match &source {
+        Source::Context(_) if is_plain(step) => {
+            Foreseen::begin(at, step.link, &selected, || placement(at, step))
+        }
+        _ => None,
+    };
+    source.fill(at.session, paths, &mut selected, foreseen.as_ref().map(Foreseen::feed))?;
     separate_links(&mut selected);
-    Ok(Some(Part::Files { source, selected }))
+    Ok(Some((Part::Files { source, selected }, foreseen)))
+}
+
+/// Whether the layer is made of files in the context as they are, and of nothing else.
+fn is_plain(step: &CopyStep) -> bool {
+    !step.is_add && step.unpack.is_none() && step.remotes.is_empty() && step.inline.is_empty()
+}
+
+/// How the step's files are put into the image.
+fn placement(at: &StepContext<'_>, step: &CopyStep) -> Result<Placement, BuildError> {
+    let owner = match &step.owner {
+        None => None,
+        Some(text) if step.link => Some(Accounts::default().owner(text)?),
+        Some(text) => {
+            let below = ViewTree::new(at.below.view()?, at.session.deps.store.layers());
+            Some(Accounts::read(&below, &below)?.owner(text)?)
+        }
+    };
+    let mode = step.mode.as_ref().map(|(_, mode)| mode.clone());
+    Ok(Placement { dest: step.dest.clone(), owner, mode, now: at.session.now() })
 }
 
 /// Hard links are kept within one source, not between two.
@@ -193,17 +226,7 @@ impl Prepared for PreparedCopy<'_> {
         let store = at.session.deps.store;
         let below = ViewTree::new(at.below.view()?, store.layers());
         let base: &dyn Tree = if self.step.link { &EmptyTree } else { &below };
-        let owner = match &self.step.owner {
-            None => None,
-            Some(text) if self.step.link => Some(Accounts::default().owner(text)?),
-            Some(text) => Some(Accounts::read(&below, &below)?.owner(text)?),
-        };
-        let how = Placement {
-            dest: self.step.dest.clone(),
-            owner,
-            mode: self.step.mode.as_ref().map(|(_, mode)| mode.clone()),
-            now: at.session.now(),
-        };
+        let how = placement(at, self.step)?;
         // First, since what follows looks for what is not stored among the context's files.
         self.store_inline(at)?;
         let mut staging = Staging::over(base, at.session.now());
@@ -222,7 +245,11 @@ impl Prepared for PreparedCopy<'_> {
                 place(&mut staging, each, &how)?;
             }
         }
-        Ok(store.layers().create(staging.into_entries()?)?)
+        let layer = store.layers().create(staging.into_entries()?)?;
+        if let Some(foreseen) = self.foreseen.take() {
+            at.session.digests.foresee(&layer, foreseen);
+        }
+        Ok(layer)
     }
 }
 

@@ -1,5 +1,6 @@
 //! diffIDs in the background: they are wanted when the image's config is written, not before.
 
+use super::ahead::Foreseen;
 use super::board::{LayerName, StageResult, lock};
 use crate::error::BuildError;
 use crate::event::{Event, Observer};
@@ -19,6 +20,8 @@ pub(crate) struct Digests {
     store: Arc<Store>,
     compression: Option<Compression>,
     under_way: Mutex<BTreeMap<ShortId, JoinHandle<Worked>>>,
+    /// Those that began before their layers were there.
+    foreseen: Mutex<BTreeMap<ShortId, Foreseen>>,
 }
 
 /// When a layer was worked on, and for how long.
@@ -26,11 +29,18 @@ pub(crate) struct Digests {
 struct Worked {
     begun: Instant,
     elapsed: Duration,
+    foreseen: bool,
 }
 
 impl Digests {
     pub(crate) fn new(store: Arc<Store>, compression: Option<Compression>) -> Self {
-        Self { store, compression, under_way: Mutex::default() }
+        let (under_way, foreseen) = (Mutex::default(), Mutex::default());
+        Self { store, compression, under_way, foreseen }
+    }
+
+    /// What was begun on a layer before it was there.
+    pub(crate) fn foresee(&self, layer: &Arc<Layer>, foreseen: Foreseen) {
+        lock(&self.foreseen).insert(layer.short().clone(), foreseen);
     }
 
     /// Start on a layer unless it is being worked on. What comes out is recorded by the store; an error
@@ -39,19 +49,24 @@ impl Digests {
         if self.compression.is_none() && self.store.layers().knows_diff_id(layer, epoch) {
             return;
         }
+        let foreseen = lock(&self.foreseen).remove(layer.short());
         let mut under_way = lock(&self.under_way);
         under_way.entry(layer.short().clone()).or_insert_with(|| {
             let (store, layer, compression) =
                 (Arc::clone(&self.store), Arc::clone(layer), self.compression);
             std::thread::spawn(move || {
-                let begun = Instant::now();
+                let begun = foreseen.as_ref().map_or_else(Instant::now, Foreseen::begun);
+                let ahead = foreseen.and_then(Foreseen::join);
+                let is_it = |ahead| store.layers().adopt_diff_id(&layer, &ahead).unwrap_or(false);
+                // If it is not what was foreseen, it is worked out.
+                let foreseen = ahead.is_some_and(is_it);
                 let _recorded = match compression {
                     Some(compression) => {
                         store.layers().compressed(&layer, &compression, epoch).map(drop)
                     }
                     None => store.layers().diff_id_at(&layer, epoch).map(drop),
                 };
-                Worked { begun, elapsed: begun.elapsed() }
+                Worked { begun, elapsed: begun.elapsed(), foreseen }
             })
         });
     }
@@ -68,9 +83,10 @@ impl Digests {
                 let worker = lock(&self.under_way).remove(layer.short());
                 if let Some(worker) = worker {
                     let worked = worker.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
-                    let Worked { begun, elapsed } = worked;
+                    let Worked { begun, elapsed, foreseen } = worked;
                     let (layer, compressed) = (*layer.id(), self.compression.is_some());
-                    observer.event(Event::Digested { layer, begun, elapsed, compressed });
+                    let event = Event::Digested { layer, begun, elapsed, compressed, foreseen };
+                    observer.event(event);
                 }
                 match name {
                     LayerName::Known(diff_id) => Ok(*diff_id),

@@ -396,7 +396,7 @@ impl<'a> Fetcher<'a> {
         }
         let memo = Mutex::new(Memo::default());
         let contents = self.deps.store.contents();
-        Hasher { contents: Some(contents), memo: &memo, build_start_ns: 0 }
+        Hasher { contents: Some(contents), memo: &memo, build_start_ns: 0, feed: None }
             .fill(&tree, &mut selected)?;
         for each in &mut selected {
             for item in &mut each.items {

@@ -65,6 +65,8 @@ pub(crate) struct Session<'a> {
     steps: AtomicUsize,
     cached: AtomicUsize,
     made: Mutex<Vec<MadeStep>>,
+    /// No cache had any result when the build began.
+    knew_nothing: bool,
     dry: bool,
 }
 
@@ -102,6 +104,7 @@ impl<'a> Session<'a> {
             steps: AtomicUsize::new(0),
             cached: AtomicUsize::new(0),
             made: Mutex::default(),
+            knew_nothing: options.cache_from.is_empty() && deps.store.cache_is_empty(),
             dry: false,
         }
     }
@@ -177,7 +180,18 @@ impl<'a> Session<'a> {
             contents: (!self.dry).then(|| self.deps.store.contents()),
             memo: &context.memo,
             build_start_ns: i128::from(self.options.now) * 1_000_000_000,
+            feed: None,
         }
+    }
+
+    /// Whether nothing that the stage makes can have been made before.
+    pub(crate) fn is_certain_to_miss(&self, stage: usize) -> bool {
+        self.ignores_cache(stage) || self.knew_nothing
+    }
+
+    /// Whether a diffID is all that is wanted of the stage's layers, in the end.
+    pub(crate) fn wants_diff_ids(&self, stage: usize) -> bool {
+        !self.dry && self.options.compression.is_none() && self.is_in_image(stage)
     }
 
     /// Keep what was learned about context files. That it could not be kept costs the next build some

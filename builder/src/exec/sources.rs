@@ -4,6 +4,8 @@ use super::session::{Context, OpenContext, Session};
 use super::stage::StepContext;
 use super::trees::{EmptyTree, ViewTree};
 use crate::context::Ignoring;
+use crate::context::feed::Feed;
+use crate::context::hash::Hasher;
 use crate::copy::{Selected, Selector, select};
 use crate::error::BuildError;
 use crate::plan::Origin;
@@ -82,11 +84,21 @@ impl<'a> Source<'a> {
         how: &Selector,
     ) -> Result<Vec<Selected>, BuildError> {
         let mut all = self.find(paths, how)?;
-        if let Self::Context(open) = self {
-            let fill = || session.hasher(open).fill(&open.tree, &mut all);
-            session.together.turns.in_turn(&turn(open, paths), fill)?;
-        }
+        self.fill(session, paths, &mut all, None)?;
         Ok(all)
+    }
+
+    /// Give what the paths name its content hashes; `feed` gets the bytes of what is read.
+    pub(crate) fn fill(
+        &self,
+        session: &Session<'_>,
+        paths: &[&[u8]],
+        all: &mut [Selected],
+        feed: Option<&Feed>,
+    ) -> Result<(), BuildError> {
+        let Self::Context(open) = self else { return Ok(()) };
+        let hasher = Hasher { feed, ..session.hasher(open) };
+        session.together.turns.in_turn(&turn(open, paths), || hasher.fill(&open.tree, all))
     }
 
     /// What the paths name; files of a context have no content hashes yet.

@@ -1,6 +1,7 @@
 //! Integration tests of the builder, one module for each subject.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod ahead;
 mod cache;
 mod copied;
 mod corpus;

@@ -13,7 +13,8 @@ use lapstrake_layerstore::store::{OpenOptions, OwnerMap, Store};
 use lapstrake_runner::{Cancel, Exit, RunError, Runner, Spec, Stream};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A directory with a store and a context.
 pub(crate) struct Bench {
@@ -25,6 +26,8 @@ pub(crate) struct Bench {
 pub(crate) struct Built {
     pub(crate) outcome: Result<BuildOutcome, BuildError>,
     pub(crate) executed: usize,
+    /// How many diffIDs began before their layers were there, and were right.
+    pub(crate) foreseen: usize,
 }
 
 impl Bench {
@@ -63,7 +66,7 @@ impl Bench {
     }
 
     pub(crate) fn build(&self, options: &BuildOptions) -> Built {
-        let executed = Count(Mutex::new(0));
+        let counts = Counts::default();
         let outcome = build(
             options,
             &BuildDeps {
@@ -71,12 +74,12 @@ impl Bench {
                 runner: &Refusing,
                 images: &NoImages,
                 remotes: &NoRemotes,
-                observer: &executed,
+                observer: &counts,
                 cancel: &Cancel::new(),
             },
         );
-        let executed = *executed.0.lock().unwrap();
-        Built { outcome, executed }
+        let executed = counts.executed.load(Ordering::Relaxed);
+        Built { outcome, executed, foreseen: counts.foreseen.load(Ordering::Relaxed) }
     }
 
     /// Look ahead, with a runner and a source of images that do nothing.
@@ -100,13 +103,19 @@ impl Bench {
     }
 }
 
-struct Count(Mutex<usize>);
+#[derive(Default)]
+struct Counts {
+    executed: AtomicUsize,
+    foreseen: AtomicUsize,
+}
 
-impl Observer for Count {
+impl Observer for Counts {
     fn event(&self, event: Event<'_>) {
-        if matches!(event, Event::StepRunning { .. }) {
-            *self.0.lock().unwrap() += 1;
-        }
+        match event {
+            Event::StepRunning { .. } => self.executed.fetch_add(1, Ordering::Relaxed),
+            Event::Digested { foreseen: true, .. } => self.foreseen.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
     }
 }
 

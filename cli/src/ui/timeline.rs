@@ -92,7 +92,7 @@ impl Timeline {
                 let from = state.bases.remove(*reference).unwrap_or(now);
                 state.add(Lane::Bases, Doing::Transfer, reference, from, now);
             }
-            Event::Digested { layer, begun, elapsed, compressed } => {
+            Event::Digested { layer, begun, elapsed, compressed, .. } => {
                 let from = begun.saturating_duration_since(self.begun);
                 let how = if *compressed { "hashed and compressed" } else { "hashed" };
                 let label = format!("layer {} {how}", format::short_id(&layer.to_string()));

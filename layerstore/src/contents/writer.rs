@@ -35,6 +35,8 @@ pub struct ContentWriter {
     fresh: HashSet<ContentHash, BuildHasherDefault<PrefixHasher>>,
     /// One small content at a time.
     content: Vec<u8>,
+    /// Was the last one too large to be held there?
+    was_large: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl ContentWriter {
             closed: Vec::new(),
             fresh: HashSet::default(),
             content: Vec::new(),
+            was_large: false,
         }
     }
 
@@ -66,6 +69,11 @@ impl ContentWriter {
         length: u64,
     ) -> Result<(ContentHash, u64), StoreError> {
         self.put_sized(&mut file.take(length), length)
+    }
+
+    /// The bytes that were [read](Self::put) last, unless they were too many to be held in memory.
+    pub fn last(&self) -> Option<&[u8]> {
+        (!self.was_large).then_some(&self.content)
     }
 
     /// Takes all of `reader`.
@@ -82,6 +90,7 @@ impl ContentWriter {
         content.clear();
         content.reserve(length.min(OWN_PACK_BYTES) as usize + 1);
         let read = reader.take(OWN_PACK_BYTES + 1).read_to_end(&mut content);
+        self.was_large = content.len() as u64 > OWN_PACK_BYTES;
         let result = match read {
             Err(source) => Err(StoreError::Stream { action: "read the content", source }),
             Ok(_) if content.len() as u64 > OWN_PACK_BYTES => self.put_large(&content, reader),

@@ -22,13 +22,8 @@ impl Layers {
     /// same layer.
     ///
     /// Of extended attributes only `security.capability` is kept (S-81).
-    pub fn create(&self, mut entries: Vec<Entry>) -> Result<Arc<Layer>, StoreError> {
-        for entry in &mut entries {
-            entry.mtime_nanos = 0;
-            entry.tar_offset = None;
-            entry.xattrs.retain(|(name, _)| name == KEPT_XATTR);
-        }
-        let toc = Toc::from_entries(entries)?;
+    pub fn create(&self, entries: Vec<Entry>) -> Result<Arc<Layer>, StoreError> {
+        let toc = Toc::from_entries(normal(entries))?;
         let id = toc.layer_id();
         if let Some(layer) = self.reuse(self.by_id(&id)?)? {
             return Ok(layer);
@@ -69,4 +64,14 @@ impl Layers {
         std::fs::rename(upper, &tree).map_err(StoreError::io("take over", upper))?;
         self.publish(&staged, id, Origin::Tree, None, toc)
     }
+}
+
+/// Without what a layer of ours does not keep.
+pub(super) fn normal(mut entries: Vec<Entry>) -> Vec<Entry> {
+    for entry in &mut entries {
+        entry.mtime_nanos = 0;
+        entry.tar_offset = None;
+        entry.xattrs.retain(|(name, _)| name == KEPT_XATTR);
+    }
+    entries
 }

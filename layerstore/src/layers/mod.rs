@@ -14,6 +14,7 @@
 //! never change (but for the durability mark). Derived forms appear by rename, too, are made once even
 //! if asked for by several processes (the layer's directory is flock'd meanwhile), and may go again.
 
+mod ahead;
 mod blob;
 mod compressed;
 mod create;
@@ -41,6 +42,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
+pub use ahead::{Ahead, Content};
 pub use create::UpperOptions;
 pub(crate) use import::{Examined, Verified, examine};
 pub use import::{Expected, Purpose};

@@ -100,6 +100,14 @@ impl Store {
         read_checked(&self.cache_path(key))
     }
 
+    /// Is no result remembered at all? A cache that cannot be read is not known to be empty.
+    pub fn cache_is_empty(&self) -> bool {
+        let is_empty =
+            |directory: &Path| super::gc::list(directory).is_ok_and(|all| all.is_empty());
+        super::gc::list(&self.cache_dir("keys"))
+            .is_ok_and(|all| all.iter().all(|directory| is_empty(directory)))
+    }
+
     /// Remembers a result.
     pub fn cache_put(&self, key: &CacheKey, record: &CacheRecord) -> Result<(), StoreError> {
         self.write_checked(&self.cache_path(key), record)

@@ -329,6 +329,11 @@ impl Toc {
         &self.entries
     }
 
+    /// The entries in order, to keep.
+    pub(crate) fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
     /// The entries in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Entry> {
         self.entries.iter()

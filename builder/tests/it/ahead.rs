@@ -1,0 +1,97 @@
+//! diffIDs that begin while files are read: they are those of the layers, or are not taken.
+
+use crate::support::{Bench, Built};
+use lapstrake_builder::BuildOptions;
+use lapstrake_layerstore::digest::DiffId;
+use std::fs;
+
+/// Thirty megabytes in names whose order by components is not the order of their bytes.
+fn fill(bench: &Bench) {
+    let text = |number: usize| format!("{number} ").repeat(60_000);
+    for number in 0..40 {
+        bench.write(&format!("src/a/{number}"), &text(number));
+        bench.write(&format!("src/a-b/{number}"), &text(number + 100));
+        bench.write(&format!("src/a.c/{number}/x"), &text(number + 200));
+    }
+    bench.write("src/empty", "");
+}
+
+fn diff_ids(bench: &Bench, built: Built) -> Vec<DiffId> {
+    bench.store.image_config(&built.outcome.unwrap().image).unwrap().rootfs.diff_ids
+}
+
+/// The same in a store where nothing is foreseen, since it knows something.
+fn worked_out(options: &BuildOptions) -> Vec<DiffId> {
+    let other = Bench::new();
+    other.write("other", "x");
+    other.build(&other.options("FROM scratch\nCOPY other /\n")).outcome.unwrap();
+    let options = BuildOptions { no_cache: false, ..options.clone() };
+    let built = other.build(&options);
+    assert_eq!(built.foreseen, 0);
+    diff_ids(&other, built)
+}
+
+fn can_foresee() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
+}
+
+#[test]
+fn what_is_foreseen_is_what_is_worked_out() {
+    let files = Bench::new();
+    fill(&files);
+    for (instructions, epoch, count) in [
+        ("COPY src /app", None, 1),
+        ("COPY src /app", Some(1_000_000_000), 1),
+        ("COPY --chown=7:8 --chmod=u+x src/a src/a-b src/empty /x/", None, 1),
+        ("COPY --link src/a.c /deep/er/", None, 1),
+        // Those of the second have the names of those of the first.
+        ("COPY src/a src/a-* ./", None, 1),
+        ("COPY src/a-b /b/\nCOPY src/a.c /c/", None, 2),
+        // What the second reads is remembered by then.
+        ("COPY src /b\nCOPY src /c", None, 1),
+        ("ADD src /app", None, 0),
+        ("COPY src/a/1 src/a/2 /", None, 0),
+    ] {
+        let bench = Bench::new();
+        let options = files.options(&format!("FROM scratch\n{instructions}\n"));
+        let options = BuildOptions { epoch, ..options };
+        let built = bench.build(&options);
+        if can_foresee() {
+            assert_eq!(built.foreseen, count, "{instructions}");
+        }
+        assert_eq!(diff_ids(&bench, built), worked_out(&options), "{instructions}");
+    }
+}
+
+#[test]
+fn nothing_is_foreseen_where_something_may_be_found() {
+    let bench = Bench::new();
+    fill(&bench);
+    let options = bench.options("FROM scratch\nCOPY src /app\n");
+    let first = bench.build(&options);
+    let expected = diff_ids(&bench, first);
+    // Every file is new to the memo, and the key is known.
+    let other = Bench::new();
+    fill(&other);
+    fs::remove_dir_all(bench.path("src")).unwrap();
+    fs::rename(other.path("src"), bench.path("src")).unwrap();
+    let again = bench.build(&options);
+    assert_eq!((again.executed, again.foreseen), (0, 0));
+    assert_eq!(diff_ids(&bench, again), expected);
+}
+
+#[test]
+fn what_is_remembered_or_large_is_not_foreseen() {
+    let bench = Bench::new();
+    fill(&bench);
+    // Larger than what goes through memory, so that nothing is foreseen.
+    bench.write("src/large", &"x".repeat(5 << 20));
+    let options = bench.options("FROM scratch\nCOPY src /app\n");
+    assert_eq!(bench.build(&options).foreseen, 0);
+    let options = BuildOptions { no_cache: true, ..bench.options("FROM scratch\nCOPY src /y\n") };
+    // Everything is remembered now: begun, and given up.
+    fs::remove_file(bench.path("src/large")).unwrap();
+    let built = bench.build(&options);
+    assert_eq!(built.foreseen, 0);
+    assert_eq!(diff_ids(&bench, built), worked_out(&options));
+}
