@@ -54,6 +54,11 @@ impl Cuts {
     }
 }
 
+/// Chunks that are kept to be used again, and of a megabyte or more: as many as the slowest consumer can
+/// have in its channel and at work.
+const KEPT_CHUNKS: usize = 2 * CHANNEL_CHUNKS;
+const KEPT_LARGE_CHUNKS: usize = 4 * LARGE_CHUNKS;
+
 /// A piece of a stream.
 pub(crate) type Chunk = Arc<Vec<u8>>;
 
@@ -134,7 +139,7 @@ impl ChunkWriter {
     /// A buffer that nobody needs any more, or a new one. Clearing new ones costs as much as copying.
     fn next_buffer(&mut self) -> Vec<u8> {
         let fresh = || vec![0; self.chunk_bytes];
-        let kept = if self.chunk_bytes < 1 << 20 { CHANNEL_CHUNKS } else { LARGE_CHUNKS };
+        let kept = if self.chunk_bytes < 1 << 20 { KEPT_CHUNKS } else { KEPT_LARGE_CHUNKS };
         if self.sent.len() <= kept
             && self.sent.front().is_none_or(|chunk| Arc::strong_count(chunk) > 1)
         {

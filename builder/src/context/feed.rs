@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A window this full makes readers wait: enough for both sides to work at once.
-const WINDOW_BYTES: usize = 8 << 20;
+const WINDOW_BYTES: usize = 4 << 20;
 /// A window that holds more than this, for want of one file, is given up.
 const WINDOW_BYTES_MAX: usize = 32 << 20;
 

@@ -145,15 +145,15 @@ impl Hasher<'_> {
         job: &Job<'_>,
         writer: &mut Option<ContentWriter>,
     ) -> Result<ContentHash, BuildError> {
-        let shown = tree.path().join(job.path.as_path());
-        let changed = || BuildError::ContextChanged { path: shown.display().to_string() };
+        let shown = || tree.path().join(job.path.as_path());
+        let changed = || BuildError::ContextChanged { path: shown().display().to_string() };
         let Some(seen) = job.node.stamp else {
             return Ok(ContentHash::of(b""));
         };
         let mut file = tree.open_file(&job.path)?;
         let read = match writer {
             Some(writer) => writer.put_file(&mut file, seen.size).map_err(BuildError::from),
-            None => hash_only(&mut file, seen.size, &shown),
+            None => hash_only(&mut file, seen.size, &shown()),
         };
         // What is after the reading as it was when it was selected did not change in between.
         if stamp_of(&file, &shown)? != seen {

@@ -14,8 +14,10 @@ use crate::tree::{Node, Stamp, Tree};
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::Kind;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// A directory as a tree. Owners are root's, extended attributes are dropped: that is what a context is.
@@ -76,7 +78,7 @@ impl ContextTree {
             &holder
         };
         match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => self.node(fd, name, &stat, path).map(Some),
+            Ok(stat) => self.node(fd, name, &stat, &dir).map(Some),
             Err(e) if is_absent(e.raw_os_error()) => Ok(None),
             Err(e) => Err(BuildError::context("look at", &self.path.join(path.as_path()), e)),
         }
@@ -88,6 +90,12 @@ impl ContextTree {
         Ok(stat.st_mtime)
     }
 
+    /// How a file in the directory `path` is named in a message.
+    fn shown(&self, path: &LayerPath, name: &[u8]) -> PathBuf {
+        self.path.join(path.as_path()).join(OsStr::from_bytes(name))
+    }
+
+    /// What `name` in the directory `path` is, which is open as `dir`.
     fn node(
         &self,
         dir: &OwnedFd,
@@ -109,7 +117,7 @@ impl ContextTree {
             Kind::Symlink => {
                 node.mode = 0o777;
                 let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| {
-                    BuildError::context("read the link", &self.path.join(path.as_path()), e)
+                    BuildError::context("read the link", &self.shown(path, name), e)
                 })?;
                 node.link = target.into_bytes();
             }
@@ -137,17 +145,12 @@ impl ContextTree {
             if name == b"." || name == b".." {
                 continue;
             }
-            let child = crate::copy::staging::join(path, name)?;
             match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => all.push((name.to_vec(), self.node(&fd, name, &stat, &child)?)),
+                Ok(stat) => all.push((name.to_vec(), self.node(&fd, name, &stat, path)?)),
                 // It went away between the listing and the look: as if it had never been listed.
                 Err(e) if is_absent(e.raw_os_error()) => {}
                 Err(e) => {
-                    return Err(BuildError::context(
-                        "look at",
-                        &self.path.join(child.as_path()),
-                        e,
-                    ));
+                    return Err(BuildError::context("look at", &self.shown(path, name), e));
                 }
             }
         }
@@ -269,8 +272,8 @@ fn stamp(stat: &Stat) -> Stamp {
 }
 
 /// The stamp of an open file.
-pub(crate) fn stamp_of(file: &File, path: &Path) -> Result<Stamp, BuildError> {
-    let stat = rustix::fs::fstat(file).map_err(|e| BuildError::context("look at", path, e))?;
+pub(crate) fn stamp_of(file: &File, path: &dyn Fn() -> PathBuf) -> Result<Stamp, BuildError> {
+    let stat = rustix::fs::fstat(file).map_err(|e| BuildError::context("look at", &path(), e))?;
     Ok(stamp(&stat))
 }
 

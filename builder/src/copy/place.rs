@@ -163,7 +163,7 @@ fn place_item(
     }
     match staging.kind(&target)? {
         Some(kind) if kind != Kind::Dir => Err(not_a_directory(&target)),
-        _ => staging.put(target, how.dressed(&item.node)),
+        old => staging.put_over(old, target, how.dressed(&item.node)),
     }
 }
 
@@ -180,7 +180,7 @@ fn put_file(
 ) -> Result<(), BuildError> {
     match staging.kind(&target)? {
         Some(Kind::Dir) => Err(BuildError::FileOverDirectory { path: format!("/{target}") }),
-        _ => staging.put(target, how.dressed(node)),
+        old => staging.put_over(old, target, how.dressed(node)),
     }
 }
 

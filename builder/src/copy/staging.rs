@@ -20,6 +20,8 @@ pub struct Staging<'a> {
     /// The directory that was asked about last, and whether the base may be seen in it: files come by
     /// directory.
     seen: Mutex<Option<(LayerPath, bool)>>,
+    /// The directory that something was put into last: it has the time already.
+    touched: Option<LayerPath>,
 }
 
 impl std::fmt::Debug for Staging<'_> {
@@ -32,13 +34,23 @@ impl<'a> Staging<'a> {
     /// Nothing added yet.
     pub fn over(base: &'a dyn Tree, now: i64) -> Self {
         let (added, opaque) = (BTreeMap::new(), BTreeSet::new());
-        Self { base, added, opaque, now, seen: Mutex::new(None) }
+        Self { base, added, opaque, now, seen: Mutex::new(None), touched: None }
     }
 
     /// Put `node` at `path`, replacing what is there together with everything below it unless both are
     /// directories.
     pub fn put(&mut self, path: LayerPath, node: Node) -> Result<(), BuildError> {
         let old = self.kind(&path)?;
+        self.put_over(old, path, node)
+    }
+
+    /// As [`put`](Self::put), by one who looked what is there.
+    pub(crate) fn put_over(
+        &mut self,
+        old: Option<Kind>,
+        path: LayerPath,
+        node: Node,
+    ) -> Result<(), BuildError> {
         let merges = old == Some(Kind::Dir) && node.is_dir();
         if old.is_some() && !merges {
             self.forget_below(&path);
@@ -47,8 +59,10 @@ impl<'a> Staging<'a> {
             }
         }
         if !merges && let Some(parent) = path.parent() {
-            self.set_time(&parent, self.now)?;
+            self.touch(parent)?;
         }
+        // It has the time of its node from now on.
+        self.touched.take_if(|touched| *touched == path);
         self.seen().take_if(|(dir, _)| dir.starts_with(&path));
         self.added.insert(path, node);
         Ok(())
@@ -67,12 +81,22 @@ impl<'a> Staging<'a> {
         if path.is_root() || self.base_visible(path) { self.base.get(path) } else { Ok(None) }
     }
 
+    /// Give the directory at `path` the time of something that is put into it.
+    fn touch(&mut self, path: LayerPath) -> Result<(), BuildError> {
+        if self.touched.as_ref() != Some(&path) {
+            self.set_time(&path, self.now)?;
+            self.touched = Some(path);
+        }
+        Ok(())
+    }
+
     /// Set the modification time of the directory at `path`. The root is in no layer, so its time does not
     /// matter.
     pub fn set_time(&mut self, path: &LayerPath, mtime: i64) -> Result<(), BuildError> {
         if path.is_root() {
             return Ok(());
         }
+        self.touched = None;
         if let Some(node) = self.added.get_mut(path) {
             node.mtime = mtime;
         } else if let Some(mut node) = self.get(path)?.filter(|node| node.mtime != mtime) {
@@ -85,6 +109,7 @@ impl<'a> Staging<'a> {
     /// Drop what was added below `path`.
     fn forget_below(&mut self, path: &LayerPath) {
         *self.seen() = None;
+        self.touched = None;
         let below: Vec<LayerPath> = self
             .added
             .range(path.clone()..)

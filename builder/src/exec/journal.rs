@@ -20,7 +20,8 @@ use lapstrake_layerstore::digest::LayerId;
 use lapstrake_layerstore::store::{BuildId, CacheKey, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What is known of a step that began.
@@ -29,11 +30,30 @@ struct Note {
     key: CacheKey,
     inputs: Value,
     /// The files that it read, where they are others than those of its last result.
-    files: Option<FileList>,
+    files: Option<Files>,
     no_cache: bool,
     outcome: Outcome,
     layer: Option<LayerId>,
     elapsed: Duration,
+}
+
+/// A list of files, and the bytes to store, which are made while the step is executed.
+#[derive(Debug)]
+struct Files {
+    list: Arc<FileList>,
+    encoded: JoinHandle<Option<Vec<u8>>>,
+}
+
+impl Files {
+    fn new(list: FileList) -> Self {
+        let list = Arc::new(list);
+        let shared = Arc::clone(&list);
+        Self { list, encoded: std::thread::spawn(move || shared.encode()) }
+    }
+
+    fn encoded(self) -> Option<Vec<u8>> {
+        self.encoded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }
 
 /// Collects from all threads of a build.
@@ -84,7 +104,7 @@ impl Journal {
         let note = Note {
             key: key.key,
             inputs: key.inputs.clone(),
-            files: files.map(|digest| FileList::of(&digest, read())),
+            files: files.map(|digest| Files::new(FileList::of(&digest, read()))),
             no_cache,
             outcome: Outcome::Stopped,
             layer: None,
@@ -255,7 +275,7 @@ impl Writer<'_> {
             let files = files_digest(&note.inputs);
             let kept = old_result.and_then(|result| result.list);
             let list = match note.files.take() {
-                Some(files) if !self.rehearsal => self.keep_list(id, kept, &files),
+                Some(files) if !self.rehearsal => self.keep_list(id, kept, files),
                 Some(_) => None,
                 None => kept.filter(|_| files.is_some()),
             };
@@ -270,7 +290,7 @@ impl Writer<'_> {
         old: Option<&StepResult>,
         step: &Step,
     ) -> Option<FileChanges> {
-        let now = note.files.as_ref()?;
+        let now = &note.files.as_ref()?.list;
         let before = old.and_then(|old| {
             let list = FileList::decode(&self.store.memo_get(old.list.as_deref()?)?)?;
             old.files.as_deref().is_some_and(|digest| list.is_of(digest)).then_some(list)
@@ -289,13 +309,13 @@ impl Writer<'_> {
     }
 
     /// Stores the list under the name that the step's lists have, or a new one.
-    fn keep_list(&self, id: StepId, name: Option<String>, files: &FileList) -> Option<String> {
+    fn keep_list(&self, id: StepId, name: Option<String>, files: Files) -> Option<String> {
         let previous = self.journal.previous.as_ref().map(|(id, _)| id.to_string());
         let name = name.unwrap_or_else(|| {
             let (slot, previous) = (&self.journal.slot, previous.unwrap_or_default());
             format!("files {slot}\0{previous}\0{}\0{}", id.stage, id.step)
         });
-        self.store.memo_put(&name, &files.encode()?).ok()?;
+        self.store.memo_put(&name, &files.encoded()?).ok()?;
         Some(name)
     }
 }

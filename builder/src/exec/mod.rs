@@ -185,9 +185,20 @@ fn make_image(
     session: &Session<'_>,
     planned: &Planned,
 ) -> Result<(ImageRecord, ImageConfig), BuildError> {
-    let (options, deps) = (session.options, session.deps);
     let results = run_stages(session, planned)?;
-    session.save_memos();
+    std::thread::scope(|scope| {
+        scope.spawn(|| session.save_memos());
+        put_image(session, planned, &results)
+    })
+}
+
+/// Puts the image together from the stages' layers.
+fn put_image(
+    session: &Session<'_>,
+    planned: &Planned,
+    results: &BTreeMap<usize, StageResult>,
+) -> Result<(ImageRecord, ImageConfig), BuildError> {
+    let (options, deps) = (session.options, session.deps);
     let target = results.get(&planned.graph.target).ok_or(BuildError::Cancelled)?;
     let plan = &planned.plans[&planned.graph.target];
     let diff_ids = session.digests.all(target, deps.observer)?;
