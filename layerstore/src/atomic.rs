@@ -96,6 +96,26 @@ impl Staging {
         drop(file);
         publish(&path, target)
     }
+
+    /// Writes `bytes` to `target` unless something is there; whether it was written. Of several that write
+    /// at once, one does.
+    pub fn write_new(&self, target: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
+        }
+        let (path, mut file) = self.new_file()?;
+        file.write_all(bytes).map_err(StoreError::io("write", &path))?;
+        drop(file);
+        // Unlike a rename, a link takes nobody's place.
+        let linked = match fs::hard_link(&path, target) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            // Where there are no links, the last of them counts.
+            Err(_) => return publish(&path, target).map(|()| true),
+        };
+        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        Ok(linked)
+    }
 }
 
 impl Staging {

@@ -315,22 +315,30 @@ impl<'a> Session<'a> {
         layer: Arc<Layer>,
     ) -> Result<(Arc<Layer>, i64), BuildError> {
         self.lease.hold(layer.short())?;
-        if let Some((old, created)) = self.recorded(key)?
-            && (old.id() == layer.id() || same_files(old.toc()?, created, layer.toc()?, self.now()))
-        {
-            return Ok((old, created));
-        }
-        let created_unix = self.now();
-        if self.options.rehearsal {
-            return Ok((layer, created_unix));
-        }
+        let (store, created_unix) = (self.deps.store, self.now());
         let record = CacheRecord {
             layer: Some(*layer.id()),
             created_unix,
             step: title.to_owned(),
             inputs: key.inputs.clone(),
         };
-        self.deps.store.cache_put(&key.key, &record)?;
+        let mut known = self.recorded(key)?;
+        if known.is_none() && !self.options.rehearsal {
+            if store.cache_add(&key.key, &record)? {
+                return Ok((layer, created_unix));
+            }
+            // Another build made it at the same time, and came first.
+            known = self.recorded(key)?;
+        }
+        if let Some((old, created)) = known
+            && (old.id() == layer.id()
+                || same_files(old.toc()?, created, layer.toc()?, created_unix))
+        {
+            return Ok((old, created));
+        }
+        if !self.options.rehearsal {
+            store.cache_put(&key.key, &record)?;
+        }
         Ok((layer, created_unix))
     }
 

@@ -113,6 +113,13 @@ impl Store {
         self.write_checked(&self.cache_path(key), record)
     }
 
+    /// Remembers a result unless there is one for this key; whether it was remembered. Of several builds
+    /// that make the same key at once, one's result counts.
+    pub fn cache_add(&self, key: &CacheKey, record: &CacheRecord) -> Result<bool, StoreError> {
+        let json = serde_json::to_vec(record).expect("because the keys are plain strings");
+        self.staging().write_new(&self.cache_path(key), &checked::wrap(HEADER, &json))
+    }
+
     /// What was remembered under this name.
     pub fn memo_get(&self, name: &str) -> Option<Vec<u8>> {
         read_bytes(&self.cache_dir("memos").join(hashed_name(name)))

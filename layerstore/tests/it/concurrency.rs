@@ -4,13 +4,13 @@ use std::thread;
 
 use lapstrake_fixtures::host::is_root;
 use lapstrake_layerstore::{
-    StoreError,
+    CacheKey, CacheRecord, StoreError,
     compress::{Codec, Compression},
     store::ManifestOptions,
     transfer::{LoadOptions, SaveOptions, load, save_oci},
 };
 
-use crate::support::{fixture, layer, name, open, put_image};
+use crate::support::{assert_clean, fixture, layer, name, open, put_image};
 
 const AT_ONCE: usize = 6;
 
@@ -36,6 +36,32 @@ fn the_same_archive_loaded_by_many_is_stored_once() {
     });
     assert_eq!(f.store.layers().list().expect("layers").len(), 2);
     assert_eq!(f.named(&["app:1"])[0].1.config, source.named(&["app:1"])[0].1.config);
+}
+
+#[test]
+fn of_many_that_remember_one_key_the_first_counts() {
+    let f = fixture();
+    let made = f.layer(&[("a", b"1")]);
+    for round in 0..20 {
+        let key = CacheKey([round; 32]);
+        let record = |number: i64| CacheRecord {
+            layer: Some(*made.id()),
+            created_unix: number,
+            step: "RUN x".into(),
+            inputs: serde_json::json!({}),
+        };
+        let first: Vec<i64> = thread::scope(|scope| {
+            let add = |number: i64| {
+                let (root, record) = (f.store.root(), record(number));
+                move || open(root).cache_add(&key, &record).expect("room").then_some(number)
+            };
+            let threads: Vec<_> = (1..=4).map(|number| scope.spawn(add(number))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!(first.len(), 1);
+        assert_eq!(f.store.cache_peek(&key), Some(record(first[0])));
+    }
+    assert_clean(&f.store);
 }
 
 #[test]
@@ -74,7 +100,7 @@ fn a_store_is_made_once_by_many() {
             scope.spawn(|| open(&root).lease().map(drop).expect("a lease"));
         }
     });
-    crate::support::assert_clean(&open(&root));
+    assert_clean(&open(&root));
 }
 
 #[test]
