@@ -75,7 +75,9 @@ fn what_does_not_is_named_by_step_and_file() {
             "Dockerfile:3: `RUN mkdir /out",
             "(stage build) made other files the second time",
             "C /out/random  content",
-            "/out/random differs from byte 0 on: `",
+            // Two random texts begin alike now and then.
+            "/out/random differs from byte ",
+            " on: `",
             "1 later step came out otherwise, too",
         ] {
             assert!(said.stderr.contains(words), "`{words}` is not in:\n{}", said.stderr);
