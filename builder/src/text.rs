@@ -1,9 +1,9 @@
-//! Text that is shared: a word of a line holds the line, and a line may hold the whole file.
+//! Text that is shared: a long word of a line holds the line, and a line holds some lines of its file.
 //!
 //! ```text
-//! whole   COPY --link github.com/some/where go.sum ./\nRUN go build\n…     one allocation
-//!                     └ start              └ end                            a long word of it
-//!              --link                       go.sum ./                       short ones, by themselves
+//! whole   COPY --link example.org/some/where/else go.sum ./\nRUN go build\n…    one allocation
+//!                     └ start                   └ end                          a long word of it
+//!              --link                             go.sum ./                    short ones, by themselves
 //! ```
 //!
 //! Cutting words from a Dockerfile and handing them on, from the parser to the steps, is most of what
