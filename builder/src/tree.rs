@@ -6,7 +6,7 @@
 use crate::error::BuildError;
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::path::LayerPath;
-use lapstrake_layerstore::toc::Kind;
+use lapstrake_layerstore::toc::{Kind, Rare, Xattrs};
 
 /// How many symbolic links one path may pass through; the kernel's own limit (`MAXSYMLINKS`).
 const SYMLINKS_MAX: usize = 40;
@@ -27,11 +27,11 @@ pub struct Node {
     /// Bytes, for regular files.
     pub size: u64,
     /// Target, for symbolic links.
-    pub link: Vec<u8>,
+    pub link: Rare<u8>,
     /// Major and minor, for devices.
     pub device: (u32, u32),
     /// Extended attributes that layers keep, sorted by name.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
     /// Hash of the bytes, for regular files, once known.
     pub content: Option<ContentHash>,
     /// Equal for names of one file, where the tree knows of hard links.
@@ -70,9 +70,9 @@ impl Node {
             gid: 0,
             mtime,
             size: 0,
-            link: Vec::new(),
+            link: Rare::new(),
             device: (0, 0),
-            xattrs: Vec::new(),
+            xattrs: Rare::new(),
             content: None,
             link_group: None,
             stamp: None,

@@ -104,7 +104,7 @@ fn list(source: &Path, at: &LayerPath, entries: &mut Vec<Entry>) -> Result<(), F
         let mut entry = Entry { mode: meta.mode() & 0o7777, ..Entry::new(path.clone(), kind) };
         (entry.mtime, entry.size) = (meta.mtime(), meta.size());
         if kind == Kind::Symlink {
-            entry.link = fs::read_link(child.path())?.as_os_str().as_bytes().to_vec();
+            entry.link = fs::read_link(child.path())?.as_os_str().as_bytes().into();
         }
         entries.push(entry);
         if kind == Kind::Dir {

@@ -213,16 +213,33 @@ impl LayerPath {
 
     /// Are these bytes clean, where the first `known` begin a clean path?
     pub(crate) fn is_clean_after(bytes: &[u8], known: usize) -> bool {
-        if bytes.is_empty() {
-            return true;
-        }
         let slash = bytes[..known].iter().rposition(|byte| *byte == b'/');
-        let start = slash.map_or(0, |slash| slash + 1);
-        let fine = |name: &[u8]| match name {
-            b"" | b"." | b".." => false,
-            _ => name.len() <= NAME_BYTES_MAX && !name.contains(&0),
+        let name = slash.map_or(0, |slash| slash + 1);
+        LayerPath::name_of_clean(bytes, name, known).is_some()
+    }
+
+    /// Where the last name of these bytes begins, if they are clean; the first `known` begin a clean path
+    /// whose last name begins at `name`.
+    #[inline]
+    pub(crate) fn name_of_clean(bytes: &[u8], mut name: usize, known: usize) -> Option<usize> {
+        if bytes.is_empty() {
+            return Some(0);
+        }
+        let is_name = |name: &[u8]| match name {
+            [] | [b'.'] | [b'.', b'.'] => false,
+            _ => name.len() <= NAME_BYTES_MAX,
         };
-        bytes.len() <= PATH_BYTES_MAX && bytes[start..].split(|b| *b == b'/').all(fine)
+        for (at, byte) in bytes.iter().enumerate().skip(known) {
+            if *byte == b'/' {
+                if !is_name(&bytes[name..at]) {
+                    return None;
+                }
+                name = at + 1;
+            } else if *byte == 0 {
+                return None;
+            }
+        }
+        (bytes.len() <= PATH_BYTES_MAX && is_name(&bytes[name..])).then_some(name)
     }
 
     /// Any bytes, only to compare with: the bound of a range.

@@ -119,7 +119,7 @@ impl ContextTree {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| {
                     BuildError::context("read the link", &self.shown(path, name), e)
                 })?;
-                node.link = target.into_bytes();
+                node.link = target.into_bytes().into();
             }
             Kind::CharDevice | Kind::BlockDevice => {
                 node.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));

@@ -284,7 +284,7 @@ pub(crate) fn join(dir: &LayerPath, name: &[u8]) -> Result<LayerPath, BuildError
 /// The layer's entry for a node; a hard link when the node is another name of `linked_to`.
 fn entry(path: LayerPath, node: Node, linked_to: Option<LayerPath>) -> Entry {
     let (kind, link, content, size) = match linked_to {
-        Some(first) => (Kind::Hardlink, first.as_bytes().to_vec(), None, 0),
+        Some(first) => (Kind::Hardlink, first.as_bytes().into(), None, 0),
         None => (node.kind, node.link, node.content, node.size),
     };
     Entry {

@@ -29,7 +29,7 @@ fn memory(lines: &[&str]) -> Memory {
             Some((at, target)) => {
                 let mut node = Node::empty_file(0o777, 5);
                 node.kind = Kind::Symlink;
-                node.link = target.as_bytes().to_vec();
+                node.link = target.as_bytes().into();
                 (at, node)
             }
             None if line.ends_with('/') => (*line, Node::directory(0o700, 7, 8, 5)),

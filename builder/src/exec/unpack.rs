@@ -238,7 +238,7 @@ fn node(member: &Member) -> Node {
     };
     (node.uid, node.gid) = (member.uid, member.gid);
     node.device = member.device;
-    node.link.clone_from(&member.link);
+    node.link = member.link.as_slice().into();
     node.xattrs = member.xattrs.iter().filter(|(name, _)| name == KEPT_XATTR).cloned().collect();
     if node.kind == Kind::Symlink {
         node.mode = 0o777;

@@ -221,7 +221,7 @@ impl Entry {
             owner: (node.uid, node.gid),
             size: node.size,
             content,
-            link: node.link.clone(),
+            link: node.link.to_vec(),
             xattrs,
         }
     }

@@ -108,9 +108,9 @@ fn equal_paths_of_two_mounts_are_two_files() {
 fn links_say_where_they_lead() {
     let mut link = selected(&[("l", 0o777, b"")]);
     link[0].node.kind = Kind::Symlink;
-    link[0].node.link = b"one".to_vec();
+    link[0].node.link = "one".into();
     let old = FileList::of("old", [link.as_slice()]);
-    link[0].node.link = b"two".to_vec();
+    link[0].node.link = "two".into();
     let changes = FileList::of("new", [link.as_slice()]).changes(&old, &|_| None);
     assert_eq!(changes.files[0].new.as_ref().map(|f| f.content.as_str()), Some("-> two"));
 }

@@ -46,7 +46,7 @@ fn layer(store: &Store, content: &[u8]) -> Arc<Layer> {
         uid: 7,
         ..at("d/f", Kind::File)
     };
-    let link = Entry { link: b"f".to_vec(), mode: 0o777, ..at("d/s", Kind::Symlink) };
+    let link = Entry { link: "f".into(), mode: 0o777, ..at("d/s", Kind::Symlink) };
     let entries = vec![
         Entry { mode: 0o1777, gid: 70_000, ..at("d", Kind::Dir) },
         file,

@@ -58,7 +58,7 @@ impl Assembler {
             }
             Kind::Hardlink => {
                 let Some(settled) = self.settle_link(&entry)? else { return Ok(()) };
-                entry.link = settled.as_bytes().to_vec();
+                entry.link = settled.as_bytes().into();
             }
             Kind::CharDevice if entry.device == (0, 0) => {
                 let what = "a character device 0:0 is how overlayfs removes a file";
@@ -86,7 +86,7 @@ impl Assembler {
         let marks = opaque.into_iter().map(|path| Entry::new(path, Kind::Opaque));
         let named = entries.into_values().map(|mut entry| {
             if let (Kind::Hardlink, Some(group)) = (entry.kind, group_of.get(&entry.path)) {
-                entry.link = groups[*group].file.as_bytes().to_vec();
+                entry.link = groups[*group].file.as_bytes().into();
             }
             entry
         });

@@ -13,6 +13,7 @@ mod seek;
 use std::{
     collections::VecDeque,
     io::{self, Read},
+    num::NonZeroU64,
 };
 
 use super::{
@@ -92,7 +93,7 @@ pub struct Member {
     /// Where the member's first header stands in the archive.
     pub header_at: u64,
     /// Where the stored data of a file starts; for a sparse file not all of it is there.
-    pub data_at: Option<u64>,
+    pub data_at: Option<NonZeroU64>,
 }
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -133,10 +134,10 @@ impl Member {
         (entry.uid, entry.gid) = (self.uid, self.gid);
         (entry.mtime, entry.mtime_nanos) = (self.mtime, self.mtime_nanos);
         (entry.size, entry.tar_offset) = (self.size, self.data_at);
-        (entry.device, entry.xattrs) = (self.device, self.xattrs.clone());
+        (entry.device, entry.xattrs) = (self.device, self.xattrs.clone().into());
         entry.link = match kind {
-            Kind::Hardlink => LayerPath::parse(&self.link).map_err(bad_name)?.as_bytes().to_vec(),
-            _ => self.link.clone(),
+            Kind::Hardlink => LayerPath::parse(&self.link).map_err(bad_name)?.as_bytes().into(),
+            _ => self.link.as_slice().into(),
         };
         if matches!(kind, Kind::Symlink | Kind::Hardlink) && entry.link.is_empty() {
             return Err(self.refused("a link must name something"));
@@ -427,14 +428,14 @@ impl<R: Read> TarReader<R> {
             Some(_) => return Err(damaged()),
             None => {
                 member.size = stored;
-                member.data_at = Some(self.at);
+                member.data_at = NonZeroU64::new(self.at);
                 self.pieces = VecDeque::from([Piece::Data(stored)]);
                 return self.count_bytes(stored);
             }
         };
         self.pieces = pieces(&map, size, self.stored).ok_or_else(damaged)?;
         member.size = size;
-        member.data_at = Some(self.at);
+        member.data_at = NonZeroU64::new(self.at);
         self.count_bytes(size)
     }
 

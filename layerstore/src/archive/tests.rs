@@ -239,7 +239,7 @@ fn sparse_files_of_gnu_tar() {
 fn the_tar_crate_agrees() {
     let long = format!("{}/{}", "p".repeat(150), "q".repeat(150));
     let mut strange = file(&long, b"12345");
-    strange.0.xattrs = vec![(b"security.capability".to_vec(), vec![1, 0, 2, 255])];
+    strange.0.xattrs = vec![(b"security.capability".to_vec(), vec![1, 0, 2, 255])].into();
     (strange.0.uid, strange.0.mtime) = (5_000_000, -7);
     let bytes = write(&[strange.clone()]);
     let mut archive = tar::Archive::new(bytes.as_slice());
@@ -287,11 +287,12 @@ fn any_entry() -> impl Strategy<Value = (Entry, Vec<u8>)> {
             (entry.mode, entry.uid, entry.gid, entry.mtime) = (mode, uid, gid, mtime / 2);
             entry.device = (uid % 4096, gid % (1 << 20));
             entry.size = data.len() as u64;
-            entry.link = link.join(&b'/');
-            entry.xattrs = xattrs;
-            entry.xattrs.retain(|(name, _)| !name.contains(&b'='));
-            entry.xattrs.sort();
-            entry.xattrs.dedup_by(|a, b| a.0 == b.0);
+            entry.link = link.join(&b'/').into();
+            let mut xattrs = xattrs;
+            xattrs.retain(|(name, _)| !name.contains(&b'='));
+            xattrs.sort();
+            xattrs.dedup_by(|a, b| a.0 == b.0);
+            entry.xattrs = xattrs.into();
             let toc = Toc::from_entries(vec![entry]).unwrap();
             (toc.entry(0).clone(), if kind == Kind::File { data } else { Vec::new() })
         },

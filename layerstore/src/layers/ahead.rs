@@ -78,7 +78,7 @@ mod tests {
     /// Not in the tar's order, with what a layer does not keep.
     fn entries(fixture: &Fixture) -> Vec<Entry> {
         let mut timed = fixture.file("d/z", b"last");
-        (timed.mtime_nanos, timed.xattrs) = (5, vec![(b"user.x".to_vec(), b"y".to_vec())]);
+        (timed.mtime_nanos, timed.xattrs) = (5, vec![(b"user.x".to_vec(), b"y".to_vec())].into());
         let linked = link("d/y", Kind::Hardlink, "d/a");
         vec![timed, linked, fixture.file("d/a", &[7; 3000]), fixture.file("e", b""), dir("d")]
     }

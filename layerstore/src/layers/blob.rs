@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read},
+    num::NonZeroU64,
     os::fd::OwnedFd,
     sync::Arc,
 };
@@ -104,7 +105,7 @@ impl Layers {
             }
             return writer.finish();
         }
-        let mut by_offset: HashMap<u64, &Entry> =
+        let mut by_offset: HashMap<NonZeroU64, &Entry> =
             wanted.iter().filter_map(|entry| Some((entry.tar_offset?, *entry))).collect();
         let mut tar = TarReader::new(self.open_tar(layer)?, ReadLimits::default());
         while !by_offset.is_empty() {

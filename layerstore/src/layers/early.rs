@@ -13,6 +13,7 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead, Read},
+    num::NonZeroU64,
     path::PathBuf,
 };
 
@@ -33,7 +34,7 @@ use crate::{
 const SAMPLE_FILES_MIN: usize = 16;
 
 /// The files that were made, by where they are in the tar; none when the tree was given up.
-type Made = Option<HashMap<u64, LayerPath>>;
+type Made = Option<HashMap<NonZeroU64, LayerPath>>;
 
 /// A tree in the making; dropped before it is [finished](Self::finish), it leaves nothing.
 #[derive(Debug)]

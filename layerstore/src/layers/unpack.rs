@@ -5,7 +5,7 @@
 //!         (a thread)   (this thread)└─▶ large files, written as they come
 //! ```
 
-use std::{collections::HashMap, io::BufRead, sync::Arc};
+use std::{collections::HashMap, io::BufRead, num::NonZeroU64, sync::Arc};
 
 use super::{
     Layer, Layers,
@@ -23,7 +23,7 @@ use crate::{
 /// Bytes that go from the decoder to the unpacker at once.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Files that are still to come, by where they are in the tar.
-type Wanted<'t> = HashMap<u64, &'t Entry>;
+type Wanted<'t> = HashMap<NonZeroU64, &'t Entry>;
 
 impl Layers {
     /// Takes the files out of the blob, decompressing on another thread.

@@ -9,13 +9,15 @@
 
 mod compare;
 mod format;
+mod rare;
 #[cfg(test)]
 mod tests;
 
-use std::{cmp::Ordering, ops::Range};
+use std::{cmp::Ordering, num::NonZeroU64, ops::Range};
 
 pub use compare::{Attribute, Change, ChangeKind, compare};
 pub(crate) use compare::{attributes, compare_sorted};
+pub use rare::Rare;
 
 use crate::{
     digest::{ContentHash, ContentId, LayerId},
@@ -58,7 +60,7 @@ impl Kind {
 }
 
 /// Extended attributes: names and values.
-pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Xattrs = Rare<(Vec<u8>, Vec<u8>)>;
 
 /// One entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,14 +84,14 @@ pub struct Entry {
     /// The content of a regular file that is not empty.
     pub content: Option<ContentHash>,
     /// The target of a symbolic link, or the path of a hard link's first name.
-    pub link: Vec<u8>,
+    pub link: Rare<u8>,
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes, sorted by name.
     pub xattrs: Xattrs,
     /// Where the stored data starts in the uncompressed tar that this layer came as (for a sparse
-    /// file, the pieces without their holes).
-    pub tar_offset: Option<u64>,
+    /// file, the pieces without their holes). A header comes before it, so it is never zero.
+    pub tar_offset: Option<NonZeroU64>,
 }
 
 impl Entry {
@@ -105,9 +107,9 @@ impl Entry {
             mtime_nanos: 0,
             size: 0,
             content: None,
-            link: Vec::new(),
+            link: Rare::new(),
             device: (0, 0),
-            xattrs: Vec::new(),
+            xattrs: Rare::new(),
             tar_offset: None,
         }
     }
@@ -153,19 +155,18 @@ impl Entry {
 impl Entry {
     /// Has every field that the kind has no use for its one value (as [`Toc::from_entries`] sets it)?
     fn is_normal(&self) -> bool {
-        let is_file = self.kind == Kind::File;
-        let is_link = matches!(self.kind, Kind::Symlink | Kind::Hardlink);
-        let is_device = matches!(self.kind, Kind::CharDevice | Kind::BlockDevice);
-        let numbers = (self.mode, self.uid, self.gid, self.mtime, self.mtime_nanos);
-        let is_bare = numbers == (0, 0, 0, 0, 0) && self.xattrs.is_empty();
         let has_data = self.content.is_some() || self.tar_offset.is_some();
+        let is_bare = || {
+            let numbers = (self.mode, self.uid, self.gid, self.mtime, self.mtime_nanos);
+            numbers == (0, 0, 0, 0, 0) && self.xattrs.is_empty()
+        };
         self.mode <= 0o7777
-            && (is_bare || !self.kind.is_mark())
-            && (is_file || self.size == 0)
             && (self.size > 0 || !has_data)
-            && (is_link || self.link.is_empty())
-            && (is_device || self.device == (0, 0))
+            && (self.size == 0 || self.kind == Kind::File)
+            && (self.link.is_empty() || matches!(self.kind, Kind::Symlink | Kind::Hardlink))
+            && (self.device == (0, 0) || matches!(self.kind, Kind::CharDevice | Kind::BlockDevice))
             && self.xattrs.is_sorted()
+            && (!self.kind.is_mark() || is_bare())
     }
 
     /// Does a hard link name a path, and is the root a directory?

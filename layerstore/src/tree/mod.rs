@@ -241,7 +241,7 @@ impl TreeMaker {
     fn symlink(&self, parent: &mut ParentCache, entry: &Entry) -> Result<(), StoreError> {
         let directory = parent.open(self, entry)?;
         let name = entry.path.file_name().unwrap_or_default();
-        rustix::fs::symlinkat(entry.link.as_slice(), directory, name)
+        rustix::fs::symlinkat(&*entry.link, directory, name)
             .map_err(self.error("create", &entry.path))?;
         apply_link(directory, name, entry).map_err(self.error("set the metadata of", &entry.path))
     }

@@ -118,7 +118,7 @@ fn compare_node(
                 (entry.content, entry.size) = hash(file, &node.path)?;
             }
         }
-        Kind::Symlink => entry.link = upper.read_link(&node.path)?,
+        Kind::Symlink => entry.link = upper.read_link(&node.path)?.into(),
         _ => {}
     }
     let same = below.as_ref().is_some_and(|found| is_same(&entry, found));
@@ -195,7 +195,7 @@ fn gather(nodes: &[Node], compared: Vec<Compared>, new_whiteouts: Vec<LayerPath>
                     let first = first_names.entry(node.inode).or_insert_with(|| node.path.clone());
                     if *first != node.path {
                         entry.kind = Kind::Hardlink;
-                        entry.link = first.as_bytes().to_vec();
+                        entry.link = first.as_bytes().into();
                     }
                 }
                 kept.insert(entry.path.clone(), entry);

@@ -214,7 +214,7 @@ fn odd_names_and_attributes() {
     let fixture = fixture();
     let script = "echo x > f; chmod 4755 f; setfattr -n user.a -v b f 2>/dev/null || true";
     let Some(layer) = run(&fixture, &View::default(), script) else { return };
-    assert_eq!(layer.toc().unwrap().entries()[0].xattrs, []);
+    assert_eq!(*layer.toc().unwrap().entries()[0].xattrs, []);
     assert_eq!(layer.toc().unwrap().entries()[0].mode, 0o4755);
     let whiteout = run_error(&fixture, "echo x > .wh.name");
     assert!(whiteout.contains(".wh."), "{whiteout}");

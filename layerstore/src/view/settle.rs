@@ -160,7 +160,7 @@ impl Copies {
     fn link(&mut self, link: &mut Entry, toc: &Toc, below: &View) -> Result<(), ArchiveError> {
         let target = LayerPath::from_clean(&link.link);
         if let Some(place) = self.places.get(&target) {
-            link.link = place.as_bytes().to_vec();
+            link.link = place.as_bytes().into();
             return Ok(());
         }
         let (layer, copy) = copy_up(link, &target, below)?;
@@ -231,7 +231,7 @@ impl<'a> Places<'a> {
         let mut settled = Entry { path, ..entry.clone() };
         if entry.kind == Kind::Hardlink {
             let target = LayerPath::from_clean(&entry.link);
-            settled.link = self.place(&target)?.as_bytes().to_vec();
+            settled.link = self.place(&target)?.as_bytes().into();
         }
         Ok(settled)
     }
@@ -287,7 +287,7 @@ impl<'a> Places<'a> {
 
     /// The target of the symbolic link that stands at `path` once the layer is there.
     fn link_at(&self, path: &LayerPath) -> Option<Vec<u8>> {
-        let link = |entry: &Entry| (entry.kind == Kind::Symlink).then(|| entry.link.clone());
+        let link = |entry: &Entry| (entry.kind == Kind::Symlink).then(|| entry.link.to_vec());
         if let Some(own) = self.toc.lookup(path) {
             return link(own);
         }

@@ -46,7 +46,7 @@ fn entries(f: &Fixture) -> Vec<Entry> {
     let capability = (b"security.capability".to_vec(), [&[1, 0, 0, 2][..], &[0; 16]].concat());
     vec![
         Entry::directory(path("d"), 0o1777, 1_700_000_000),
-        Entry { xattrs: vec![capability], uid: 3_000_000, gid: 7, ..file("d/file") },
+        Entry { xattrs: vec![capability].into(), uid: 3_000_000, gid: 7, ..file("d/file") },
         link("d/hard", Kind::Hardlink, "d/file"),
         link("d/soft", Kind::Symlink, "../nowhere"),
         Entry { mtime: 99_999_999_999, ..Entry::new(path("empty"), Kind::File) },

@@ -64,7 +64,7 @@ fn members(bytes: &[u8], read_at_once: usize) -> Result<Members, ArchiveError> {
             }
         }
         assert_eq!(data.len() as u64, member.size);
-        let inside = member.data_at.is_none_or(|at| at <= bytes.len() as u64);
+        let inside = member.data_at.is_none_or(|at| at.get() <= bytes.len() as u64);
         assert!(inside, "the data of a member lies outside of the archive");
         members.push((member.entry()?, data));
     }
@@ -82,7 +82,7 @@ fn sound(toc: &Toc) {
         );
         if entry.kind == Kind::Hardlink {
             let target = LayerPath::parse(&entry.link).expect("a clean path");
-            assert_eq!(target.as_bytes(), entry.link, "a link's target is a clean path");
+            assert_eq!(target.as_bytes(), &*entry.link, "a link's target is a clean path");
             let named = toc.lookup(&target);
             assert!(
                 named.is_none_or(|named| !matches!(named.kind, Kind::Hardlink | Kind::Dir)),

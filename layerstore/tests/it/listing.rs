@@ -78,7 +78,7 @@ impl Thing {
             mtime: storable(entry.mtime),
             size: entry.size,
             content: entry.content,
-            link: entry.link.clone(),
+            link: entry.link.to_vec(),
             device: entry.device,
             capability: capability.map(|(_, value)| value.clone()),
             same_as: same_as.to_vec(),

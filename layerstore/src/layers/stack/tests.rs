@@ -10,7 +10,7 @@ use crate::{
         Expected, Layer, Origin,
         tests::{Fixture, dir, fixture, is_root, link, path},
     },
-    toc::{Entry, Kind},
+    toc::{Entry, Kind, Rare},
     upper::tests::check_overlay_shows_the_view,
     view::View,
 };
@@ -186,9 +186,9 @@ fn any_member() -> impl Strategy<Value = Entry> {
     let target = prop_oneof!["/[ab]", "[ab]", "\\.\\./[ab]", "/[ab]/[ab]"];
     ("[abc](/[abc]){0,2}", kind, target, 0..4_u32).prop_map(|(at, kind, target, owner)| {
         let link = match kind {
-            Kind::Symlink => target.into_bytes(),
+            Kind::Symlink => target.as_str().into(),
             Kind::Hardlink => target.trim_start_matches(['/', '.']).into(),
-            _ => Vec::new(),
+            _ => Rare::new(),
         };
         let mode = if kind == Kind::Symlink { 0o777 } else { 0o750 };
         let plain = Entry::new(path(&at), kind);
