@@ -79,6 +79,14 @@ impl Text {
     }
 }
 
+/// What stands before and after the first of some byte of ASCII: `split_once` for texts so short that
+/// preparing a search takes longer than it.
+pub(crate) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    debug_assert!(at.is_ascii());
+    let place = text.as_bytes().iter().position(|byte| *byte == at)?;
+    Some((&text[..place], &text[place + 1..]))
+}
+
 impl Default for Text {
     fn default() -> Self {
         Self(Repr::Short(ArrayString::new_const()))

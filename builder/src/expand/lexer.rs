@@ -3,12 +3,17 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use smallvec::SmallVec;
+
 use super::pattern::Pattern;
 use super::{Budget, ExpandError, Scope, replace};
 use crate::limits::{MAX_EXPANDED_BYTES, MAX_EXPANSION_DEPTH};
 
 /// So many names are searched one by one; for more, a table is kept.
 const FEW_NAMES: usize = 16;
+
+/// In a word of so many bytes, looking up each byte is faster than comparing many at once.
+const SHORT_WORD: usize = 32;
 
 /// How to read words: the escape character, what is left alone, and what it may cost.
 #[derive(Clone, Copy, Debug)]
@@ -92,72 +97,116 @@ impl<'b> Lexer<'b> {
         if self.is_plain(word) {
             return Ok(Expanded { text: word.to_owned(), ..Expanded::default() });
         }
+        // Most words that are to be expanded become about as long as they are.
+        let mut text = String::with_capacity(word.len());
         let mut walk = Walk::new(*self, word, scope);
-        let text = walk.whole(None)?;
+        walk.whole(&mut text, None)?;
         Ok(walk.finish(text))
     }
 
-    /// Expands one word, and names each variable that was looked up, once, and whether it is set. A word
-    /// that cannot be expanded names none.
-    pub(crate) fn expand_noting<'w>(
+    /// Expands one word onto the end of a text, and names each variable that was looked up, once, and
+    /// whether it is set. A word that cannot be expanded names none.
+    pub(crate) fn expand_onto<'w>(
         &self,
+        text: &mut String,
         word: &'w str,
         scope: &'w dyn Scope,
         note: &mut dyn FnMut(&'w str, bool),
-    ) -> Result<String, ExpandError>
+    ) -> Result<(), ExpandError>
     where
         'b: 'w,
     {
         if self.is_plain(word) {
-            return Ok(word.to_owned());
+            text.push_str(word);
+            return Ok(());
         }
         let mut walk = Walk::new(*self, word, scope);
-        let text = walk.whole(None)?;
+        walk.whole(text, None)?;
         walk.reads.iter().for_each(|(name, is_set)| note(name, *is_set));
-        Ok(text)
+        Ok(())
     }
 
     /// Whether a word stands for itself: nothing in it is special, and it is within the limit.
     pub(crate) fn is_plain(self, word: &str) -> bool {
         let escape = self.escape as u8;
-        let special = |byte: u8| matches!(byte, b'$' | b'\'' | b'"' | 0xef) || byte == escape;
+        if !self.escape.is_ascii() {
+            return false;
+        }
+        if word.len() <= SHORT_WORD {
+            return !word.bytes().any(|byte| IS_SPECIAL[usize::from(byte)] || byte == escape);
+        }
+        let special = |byte: u8| is_special(byte) || byte == escape;
         // Without a branch for each byte, many are looked at at once.
-        self.escape.is_ascii()
-            && word.len() <= MAX_EXPANDED_BYTES
+        word.len() <= MAX_EXPANDED_BYTES
             && !word.bytes().fold(false, |found, byte| found | special(byte))
     }
 
     /// Expands, then cuts at blanks that are neither quoted nor escaped.
     pub fn words(&self, word: &str, scope: &dyn Scope) -> Result<Vec<String>, ExpandError> {
+        Ok(self.split(word, scope)?.iter().map(str::to_owned).collect())
+    }
+
+    /// The same, the words in one piece.
+    pub(crate) fn split(&self, word: &str, scope: &dyn Scope) -> Result<Words, ExpandError> {
         let mut words = Words::default();
-        Walk::new(*self, word, scope).whole(Some(&mut words))?;
-        Ok(words.finish())
+        let mut text = String::with_capacity(word.len());
+        Walk::new(*self, word, scope).whole(&mut text, Some(&mut words))?;
+        words.end_word();
+        Ok(words)
     }
 }
 
-/// Collects words while text goes by.
+/// Whether a byte means something in words, besides the escape character: quotes, variables, and what
+/// a byte order mark begins with.
+const fn is_special(byte: u8) -> bool {
+    matches!(byte, b'$' | b'\'' | b'"' | 0xef)
+}
+
+/// [`is_special`], for each byte.
+static IS_SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_special(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+/// Collects words while text goes by; they stand one after the other.
 #[derive(Debug, Default)]
-struct Words {
-    done: Vec<String>,
-    word: String,
+pub(crate) struct Words {
+    text: String,
+    /// Where in the text each word ends; none is empty.
+    ends: Vec<usize>,
 }
 
 impl Words {
     /// Text of which each blank separates words.
     fn push_all(&mut self, text: &str) {
         for (at, piece) in text.split(char::is_whitespace).enumerate() {
-            if at > 0 && !self.word.is_empty() {
-                self.done.push(std::mem::take(&mut self.word));
+            if at > 0 {
+                self.end_word();
             }
-            self.word.push_str(piece);
+            self.text.push_str(piece);
         }
     }
 
-    fn finish(mut self) -> Vec<String> {
-        if !self.word.is_empty() {
-            self.done.push(self.word);
+    /// Text that belongs to the word at hand, blanks and all.
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn end_word(&mut self) {
+        if self.text.len() > self.ends.last().copied().unwrap_or(0) {
+            self.ends.push(self.text.len());
         }
-        self.done
+    }
+
+    /// The words, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| &self.text[std::mem::replace(&mut start, *end)..*end])
     }
 }
 
@@ -170,9 +219,9 @@ struct Walk<'a> {
     raw_escapes: bool,
     depth: usize,
     /// Names in order of the first look, and whether they are set.
-    reads: Vec<(&'a str, bool)>,
+    reads: SmallVec<[(&'a str, bool); 8]>,
     /// The same names, once there are many.
-    known: HashSet<&'a str>,
+    known: Option<HashSet<&'a str>>,
     budget: Budget,
 }
 
@@ -187,20 +236,20 @@ impl<'a> Walk<'a> {
             scope,
             raw_escapes: lexer.options.raw_escapes,
             depth: 0,
-            reads: Vec::new(),
-            known: HashSet::new(),
+            reads: SmallVec::new(),
+            known: None,
             budget: lexer.budget.map_or_else(Budget::of_word, Budget::share),
         }
     }
 
     /// The whole word; what it cost is settled also if it fails.
-    fn whole(&mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
+    fn whole(&mut self, text: &mut String, words: Option<&mut Words>) -> Result<(), ExpandError> {
         let before = self.budget.left();
-        let text = self.until(None, words);
+        let done = self.until(None, text, words);
         if let Some(budget) = self.lexer.budget {
             budget.settle(&self.budget, before);
         }
-        text
+        done
     }
 
     fn finish(self, text: String) -> Expanded {
@@ -232,24 +281,32 @@ impl<'a> Walk<'a> {
     /// Everything before the first character that is special.
     fn run(&mut self, special: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
-        let end = rest.find(special).unwrap_or(rest.len());
+        let mut end = 0;
+        while let Some(byte) = rest.as_bytes().get(end) {
+            // Nearly all characters are of one byte.
+            let c = if byte.is_ascii() { char::from(*byte) } else { first_char(&rest[end..]) };
+            if special(c) {
+                break;
+            }
+            end += c.len_utf8();
+        }
         self.at += end;
         &rest[..end]
     }
 
-    /// Text up to `stop` (which is consumed) or, without one, to the end.
+    /// Text up to `stop` (which is consumed) or, without one, to the end, onto the end of `text`.
     fn until(
         &mut self,
         stop: Option<char>,
+        text: &mut String,
         mut words: Option<&mut Words>,
-    ) -> Result<String, ExpandError> {
+    ) -> Result<(), ExpandError> {
         let quotes = !self.lexer.options.skip_quotes;
-        // Most words that are to be expanded become about as long as they are.
-        let mut text = String::with_capacity(if stop.is_none() { self.word.len() } else { 0 });
+        let start = text.len();
         while let Some(c) = self.peek() {
             if Some(c) == stop {
                 self.next();
-                return Ok(text);
+                return Ok(());
             }
             match c {
                 '$' => {
@@ -260,21 +317,22 @@ impl<'a> Walk<'a> {
                     }
                 }
                 '\'' | '"' if quotes => {
-                    let quoted =
-                        if c == '"' { self.double_quotes()? } else { self.single_quotes()? };
-                    text.push_str(&quoted);
+                    let quoted = text.len();
+                    if c == '"' {
+                        self.double_quotes(text)?;
+                    } else {
+                        text.push_str(self.single_quotes()?);
+                    }
                     if let Some(words) = &mut words {
-                        words.word.push_str(&quoted);
+                        words.push(&text[quoted..]);
                     }
                 }
-                _ => self.plain(stop, &mut text, words.as_deref_mut()),
+                _ => self.plain(stop, text, words.as_deref_mut()),
             }
-            if text.len() > MAX_EXPANDED_BYTES {
-                return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
-            }
+            check_length(&text[start..])?;
         }
         match stop {
-            None => Ok(text),
+            None => Ok(()),
             Some('/') => Err(ExpandError::MissingSlash),
             Some(_) => Err(ExpandError::MissingBrace),
         }
@@ -297,29 +355,29 @@ impl<'a> Walk<'a> {
             }
             return;
         }
-        let mut literal = String::new();
-        literal.extend(self.next().filter(|_| self.raw_escapes));
-        literal.extend(self.next());
-        text.push_str(&literal);
+        let literal = text.len();
+        text.extend(self.next().filter(|_| self.raw_escapes));
+        text.extend(self.next());
         if let Some(words) = words {
-            words.word.push_str(&literal);
+            words.push(&text[literal..]);
         }
     }
 
     /// What stands in single quotes; with them, if they are kept.
-    fn single_quotes(&mut self) -> Result<String, ExpandError> {
+    fn single_quotes(&mut self) -> Result<&'a str, ExpandError> {
         let raw = self.lexer.options.raw_quotes;
         let start = self.at;
         self.next();
         let inner = self.run(|c| c == '\'');
         self.next().ok_or(ExpandError::SingleQuote)?;
-        Ok(if raw { &self.word[start..self.at] } else { inner }.to_owned())
+        Ok(if raw { &self.word[start..self.at] } else { inner })
     }
 
-    fn double_quotes(&mut self) -> Result<String, ExpandError> {
+    /// What stands in double quotes, onto the end of `text`; with them, if they are kept.
+    fn double_quotes(&mut self, text: &mut String) -> Result<(), ExpandError> {
         let raw = self.lexer.options.raw_quotes;
         let escape = self.lexer.escape;
-        let mut text = String::new();
+        let start = text.len();
         if raw {
             text.push('"');
         }
@@ -339,15 +397,13 @@ impl<'a> Walk<'a> {
                     text.push(self.next_if(escapable).unwrap_or(c));
                 }
             }
-            if text.len() > MAX_EXPANDED_BYTES {
-                return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
-            }
+            check_length(&text[start..])?;
         }
         self.next();
         if raw {
             text.push('"');
         }
-        Ok(text)
+        Ok(())
     }
 
     /// A `$` and what belongs to it.
@@ -407,9 +463,10 @@ impl<'a> Walk<'a> {
     /// The word of a modifier, up to `stop`, with escapes kept or not.
     fn word_until(&mut self, stop: char, raw_escapes: bool) -> Result<String, ExpandError> {
         let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
-        let word = self.until(Some(stop), None);
+        let mut word = String::new();
+        let done = self.until(Some(stop), &mut word, None);
         self.raw_escapes = before;
-        word
+        done.map(|()| word)
     }
 
     fn modified(
@@ -487,15 +544,29 @@ impl<'a> Walk<'a> {
         if self.reads.len() < FEW_NAMES {
             return !self.reads.iter().any(|(read, _)| *read == name);
         }
-        if self.known.is_empty() {
-            self.known.extend(self.reads.iter().map(|(read, _)| *read));
-        }
-        self.known.insert(name)
+        let reads = &self.reads;
+        let known = self.known.get_or_insert_with(|| reads.iter().map(|(read, _)| *read).collect());
+        known.insert(name)
     }
 }
 
+fn check_length(text: &str) -> Result<(), ExpandError> {
+    if text.len() > MAX_EXPANDED_BYTES {
+        return Err(ExpandError::TooLong { limit: MAX_EXPANDED_BYTES });
+    }
+    Ok(())
+}
+
+/// The first character of a text that has one.
+fn first_char(text: &str) -> char {
+    text.chars().next().expect("because the text is not empty")
+}
+
 fn is_name_char(c: char) -> bool {
-    c == '_' || is_digit(c) || (c.is_alphabetic() && !c.is_numeric())
+    if c.is_ascii() {
+        return c == '_' || c.is_ascii_alphanumeric();
+    }
+    is_digit(c) || (c.is_alphabetic() && !c.is_numeric())
 }
 
 /// A decimal digit of any script. The standard library only knows "numeric", which also holds

@@ -3,9 +3,9 @@
 use super::{ArgDecl, Command, Instruction};
 use crate::diagnostic::{Diagnostic, code};
 use crate::source::Span;
-use crate::syntax::word::{Word, each_blank_word, is_blank, quoted_words};
+use crate::syntax::word::{Word, each_blank_word, each_quoted_word, is_blank};
 use crate::syntax::{JsonForm, Node, json_form};
-use crate::text::Text;
+use crate::text::{Text, cut};
 use std::borrow::Cow;
 
 /// `None` means that the problem was reported.
@@ -21,7 +21,9 @@ pub(super) struct Words {
 
 impl Words {
     fn new<'a>(node: &Node, words: impl Iterator<Item = Word<'a>>) -> Self {
-        let mut all = Self::default();
+        let few = 4;
+        let (texts, spans) = (Vec::with_capacity(few), Vec::with_capacity(few));
+        let mut all = Self { texts, spans, json: false };
         for Word { text, range } in words {
             all.texts.push(node.line.text.part_of(text));
             all.spans.push(node.span_in_rest(range));
@@ -95,21 +97,21 @@ pub(super) struct Pairs {
 
 /// Reads `name=value …`, or `name value` if the first word has no `=`.
 pub(super) fn pairs(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Pairs> {
-    let words = quoted_words(node.rest(), node.escape);
-    let Some(first) = words.first() else {
+    let mut words = each_quoted_word(node.rest(), node.escape).peekable();
+    let Some(first) = words.peek() else {
         out.push(at_least_one(node));
         return None;
     };
-    if !first.text.contains('=') {
+    if !first.text.as_bytes().contains(&b'=') {
         return legacy_pair(node, out);
     }
-    let mut pairs = Vec::with_capacity(words.len());
-    let mut spans = Vec::with_capacity(words.len());
+    let mut pairs = Vec::new();
+    let mut spans = Vec::new();
     let mut good = true;
-    for word in &words {
+    for word in words {
         let span = node.span_in_rest(word.range.clone());
         spans.push(span);
-        match word.text.split_once('=') {
+        match cut(word.text, b'=') {
             Some(("", _)) => {
                 let keyword = node.keyword.to_uppercase();
                 out.push(bad_arguments(span, format!("{keyword} names can not be blank")));
@@ -155,16 +157,17 @@ fn legacy_pair(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Pairs> {
 
 /// ARG: names, each with or without a default.
 pub(super) fn args(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Vec<ArgDecl>> {
-    let words = quoted_words(node.rest(), node.escape);
-    if words.is_empty() {
+    let mut words = each_quoted_word(node.rest(), node.escape).peekable();
+    if words.peek().is_none() {
         out.push(at_least_one(node));
         return None;
     }
     let text = &node.line.text;
-    let mut args = Vec::with_capacity(words.len());
+    // Nearly all ARGs declare one.
+    let mut args = Vec::with_capacity(1);
     for word in words {
         let span = node.span_in_rest(word.range.clone());
-        match word.text.split_once('=') {
+        match cut(word.text, b'=') {
             Some(("", _)) => out.push(bad_arguments(span, "ARG names can not be blank")),
             Some((name, default)) => args.push(ArgDecl {
                 name: text.part_of(name),

@@ -1,5 +1,6 @@
 //! Durations as Go writes and reads them: `1m30s`, `500ms`, `1.5h`.
 
+use super::format::push_decimal;
 use std::fmt;
 
 const MICROSECOND: u64 = 1_000;
@@ -123,34 +124,46 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-impl fmt::Display for GoDuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl GoDuration {
+    /// As it is written, onto the end of a text.
+    pub(super) fn push_onto(self, text: &mut String) {
         let nanos = self.0.unsigned_abs();
         if self.0 < 0 {
-            f.write_str("-")?;
+            text.push('-');
         }
         let (scale, unit) = match nanos {
-            0 => return f.write_str("0s"),
+            0 => return text.push_str("0s"),
             1..MICROSECOND => (1, "ns"),
             MICROSECOND..MILLISECOND => (MICROSECOND, "\u{b5}s"),
             MILLISECOND..SECOND => (MILLISECOND, "ms"),
             _ => (SECOND, "s"),
         };
         if nanos >= HOUR {
-            write!(f, "{}h", nanos / HOUR)?;
+            push_decimal(text, nanos / HOUR);
+            text.push('h');
         }
         if nanos >= MINUTE {
-            write!(f, "{}m", nanos / MINUTE % 60)?;
+            push_decimal(text, nanos / MINUTE % 60);
+            text.push('m');
         }
         let below = nanos % MINUTE;
-        write!(f, "{}", below / scale)?;
+        push_decimal(text, below / scale);
         let part = below % scale;
         if part != 0 {
             let width = scale.ilog10() as usize;
             let digits = format!("{part:0width$}");
-            write!(f, ".{}", digits.trim_end_matches('0'))?;
+            text.push('.');
+            text.push_str(digits.trim_end_matches('0'));
         }
-        f.write_str(unit)
+        text.push_str(unit);
+    }
+}
+
+impl fmt::Display for GoDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.push_onto(&mut text);
+        f.write_str(&text)
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! A word is read after expansion. What stands for the host is checked and dropped.
 
+use super::format::push_decimal;
 use super::value::lower;
+use crate::text::cut;
 use std::net::IpAddr;
 
 /// Why a port cannot be read.
@@ -51,16 +53,22 @@ pub enum PortError {
 /// Reads expanded words as ports, in order, each as `number/protocol`.
 pub fn parse_ports<S: AsRef<str>>(words: &[S]) -> Result<Vec<String>, PortError> {
     let mut ports = Vec::new();
-    for word in words {
-        parse_port(word.as_ref(), &mut ports)?;
-    }
+    push_ports(&mut ports, words)?;
     Ok(ports)
+}
+
+/// [`parse_ports`] onto the end of a list, which after an error holds some of them.
+pub(crate) fn push_ports<S: AsRef<str>>(
+    ports: &mut Vec<String>,
+    words: &[S],
+) -> Result<(), PortError> {
+    words.iter().try_for_each(|word| parse_port(word.as_ref(), ports))
 }
 
 fn parse_port(word: &str, ports: &mut Vec<String>) -> Result<(), PortError> {
     let (host, container) = word.rsplit_once(':').unwrap_or(("", word));
     let (address, host_port) = host.rsplit_once(':').unwrap_or(("", host));
-    let (port, protocol) = container.split_once('/').unwrap_or((container, ""));
+    let (port, protocol) = cut(container, b'/').unwrap_or((container, ""));
     if port.is_empty() {
         return Err(PortError::Empty { word: container.to_owned() });
     }
@@ -82,7 +90,13 @@ fn parse_port(word: &str, ports: &mut Vec<String>) -> Result<(), PortError> {
             });
         }
     }
-    ports.extend((range.0..=range.1).map(|number| format!("{number}/{protocol}")));
+    ports.extend((range.0..=range.1).map(|number| {
+        let mut port = String::with_capacity("65535/".len() + protocol.len());
+        push_decimal(&mut port, number.into());
+        port.push('/');
+        port.push_str(protocol);
+        port
+    }));
     Ok(())
 }
 
@@ -102,7 +116,7 @@ fn check_address(address: &str) -> Result<(), PortError> {
 
 /// First and last port of `80` or `80-90`.
 fn port_range(text: &str) -> Option<(u16, u16)> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = cut(text, b'-').unwrap_or((text, text));
     let (first, last) = (port_number(first)?, port_number(last)?);
     (first <= last).then_some((first, last))
 }

@@ -4,7 +4,8 @@ use crate::diagnostic::{Diagnostic, code};
 use crate::source::Span;
 use crate::suggest;
 use crate::syntax::Node;
-use crate::text::Text;
+use crate::text::{Text, cut};
+use smallvec::SmallVec;
 
 /// A flag that an instruction has.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,7 @@ pub(super) const fn switch(name: &'static str) -> FlagSpec {
 /// The flags of one instruction that were given and could be read.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
-    given: Vec<Given>,
+    given: SmallVec<[Given; 2]>,
 }
 
 #[derive(Debug)]
@@ -55,10 +56,10 @@ struct Given {
 impl Flags {
     /// Reads the flags of `node`; each one that is wrong is reported and left out.
     pub(super) fn read(node: &Node, specs: &[FlagSpec], out: &mut Vec<Diagnostic>) -> Self {
-        let mut flags = Self { given: Vec::with_capacity(node.flags.len()) };
+        let mut flags = Self::default();
         for word in &node.flags {
             let body = word.text.strip_prefix("--").unwrap_or(&word.text);
-            let (name, value) = match body.split_once('=') {
+            let (name, value) = match cut(body, b'=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (body, None),
             };

@@ -5,27 +5,49 @@ use std::fmt::Write as _;
 /// Go's `%v` of a list: `[a b]`.
 #[must_use]
 pub fn go_list<S: AsRef<str>>(words: &[S]) -> String {
-    bracketed(words, String::push_str)
+    let mut text = String::new();
+    push_go_list(&mut text, words);
+    text
 }
 
-fn bracketed<S: AsRef<str>>(words: &[S], push: fn(&mut String, &str)) -> String {
+/// [`go_list`] onto the end of a text.
+pub(crate) fn push_go_list<S: AsRef<str>>(text: &mut String, words: &[S]) {
+    push_bracketed(text, words, String::push_str);
+}
+
+fn push_bracketed<S: AsRef<str>>(text: &mut String, words: &[S], push: fn(&mut String, &str)) {
     let length = words.iter().map(|word| word.as_ref().len() + "\"\" ".len()).sum::<usize>();
-    let mut text = String::with_capacity(length + "[]".len());
+    text.reserve(length + "[]".len());
     text.push('[');
     for (index, word) in words.iter().enumerate() {
         if index > 0 {
             text.push(' ');
         }
-        push(&mut text, word.as_ref());
+        push(text, word.as_ref());
     }
     text.push(']');
-    text
 }
 
 /// Go's `%q` of a list: `["a" "b"]`.
 #[must_use]
 pub fn go_quote_list<S: AsRef<str>>(words: &[S]) -> String {
-    bracketed(words, push_quoted)
+    let mut text = String::new();
+    push_go_quote_list(&mut text, words);
+    text
+}
+
+/// [`go_quote_list`] onto the end of a text.
+pub(crate) fn push_go_quote_list<S: AsRef<str>>(text: &mut String, words: &[S]) {
+    push_bracketed(text, words, push_quoted);
+}
+
+/// A number in decimal onto the end of a text: what `write!` does, without its detours.
+pub(crate) fn push_decimal(text: &mut String, number: u64) {
+    if number >= 10 {
+        push_decimal(text, number / 10);
+    }
+    let digit = u8::try_from(number % 10).expect("because a remainder of ten is below ten");
+    text.push(char::from(b'0' + digit));
 }
 
 /// Go's `%q` of a text.
@@ -38,7 +60,10 @@ pub fn go_quote(text: &str) -> String {
 
 fn push_quoted(quoted: &mut String, text: &str) {
     quoted.push('"');
-    for c in text.chars() {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    let plain = text.as_bytes().iter().position(|byte| !is_plain(byte)).unwrap_or(text.len());
+    quoted.push_str(&text[..plain]);
+    for c in text[plain..].chars() {
         match c {
             '"' => quoted.push_str("\\\""),
             '\\' => quoted.push_str("\\\\"),

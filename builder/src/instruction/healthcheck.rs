@@ -3,7 +3,7 @@
 use super::config::{at_least_one, bad_arguments, not_strings};
 use super::duration::GoDuration;
 use super::flag::{self, Flags};
-use super::format::go_list;
+use super::format::{push_decimal, push_go_list};
 use crate::diagnostic::{Diagnostic, code};
 use crate::source::Span;
 use crate::syntax::{JsonForm, Node, json_form};
@@ -30,15 +30,27 @@ impl Healthcheck {
     /// The text of the image's history.
     #[must_use]
     pub fn history(&self) -> String {
-        format!(
-            "{{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-            go_list(&self.test),
-            self.interval,
-            self.timeout,
-            self.start_period,
-            self.start_interval,
-            self.retries
-        )
+        let mut text = String::new();
+        self.push_history(&mut text);
+        text
+    }
+
+    /// [`Self::history`] onto the end of a text.
+    pub(crate) fn push_history(&self, text: &mut String) {
+        text.push_str("{Test:");
+        push_go_list(text, &self.test);
+        for (name, duration) in [
+            (" Interval:", self.interval),
+            (" Timeout:", self.timeout),
+            (" StartPeriod:", self.start_period),
+            (" StartInterval:", self.start_interval),
+        ] {
+            text.push_str(name);
+            duration.push_onto(text);
+        }
+        text.push_str(if self.retries < 0 { " Retries:-" } else { " Retries:" });
+        push_decimal(text, self.retries.unsigned_abs().into());
+        text.push('}');
     }
 }
 

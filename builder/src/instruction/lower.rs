@@ -146,8 +146,7 @@ impl Lowered {
     fn read(nodes: &[Arc<Node>]) -> Self {
         let mut problems = Vec::new();
         let one = |node: &Arc<Node>| {
-            let located = (!is_from(node)).then(|| located(node, &mut problems)).flatten();
-            located.map(Arc::new)
+            if is_from(node) { None } else { located(node, &mut problems) }
         };
         Self { found: nodes.iter().map(one).collect(), problems }
     }
@@ -210,14 +209,15 @@ fn global_arg(located: &Located) -> Option<GlobalArg> {
 fn name_of(keyword: &str) -> Option<&'static str> {
     // Lengths tell nearly all of them apart.
     let mut names = NAMES.iter().filter(|name| name.len() == keyword.len());
-    names.find(|name| keyword.eq_ignore_ascii_case(name)).copied()
+    let as_written = names.clone().find(|name| **name == keyword);
+    as_written.or_else(|| names.find(|name| keyword.eq_ignore_ascii_case(name))).copied()
 }
 
 /// One instruction other than FROM, with its place.
-pub(super) fn located(node: &Node, out: &mut Vec<Diagnostic>) -> Option<Located> {
+pub(super) fn located(node: &Node, out: &mut Vec<Diagnostic>) -> Option<Arc<Located>> {
     let mut places = Places::default();
     let instruction = instruction(node, &mut places, out)?;
-    Some(Located {
+    Some(Arc::new(Located {
         instruction,
         span: node.span,
         line_span: node.line_span(),
@@ -226,7 +226,7 @@ pub(super) fn located(node: &Node, out: &mut Vec<Diagnostic>) -> Option<Located>
         word_spans: places.words,
         flag_spans: places.flags,
         comments: node.comments.clone(),
-    })
+    }))
 }
 
 /// Where the words and flags of an instruction stand.

@@ -10,7 +10,7 @@ use super::value::{csv_fields, lower, number, parse_bool, parse_size};
 use crate::expand::ExpandError;
 use crate::source::Span;
 use crate::suggest;
-use crate::text::Text;
+use crate::text::{Text, cut};
 use std::borrow::Cow;
 
 /// All keys, for suggestions.
@@ -244,11 +244,16 @@ impl MountFlag {
     /// Reads what must be known before expansion: that the fields can be told apart, and `from`.
     pub(super) fn new(text: &Text, span: Span) -> Result<Self, MountError> {
         let (mut from, mut has_variable) = (None, false);
+        // Fields without quotes can be told apart, and without an `f` none of them is `from`.
+        let matters = |byte| matches!(byte, b'"' | b'f' | b'F');
+        if !text.is_empty() && !text.bytes().any(matters) {
+            return Ok(Self { text: text.clone(), span, from });
+        }
         for field in csv_fields(text) {
             let field = field.map_err(|reason| MountError::Csv { reason })?;
-            let Some((key, value)) = field.split_once('=') else { continue };
+            let Some((key, value)) = cut(&field, b'=') else { continue };
             if key.eq_ignore_ascii_case("from") {
-                has_variable |= value.find('$').is_some_and(|at| at + 1 < value.len());
+                has_variable |= cut(value, b'$').is_some_and(|(_, name)| !name.is_empty());
                 from = Some(value.to_owned()).filter(|from| !from.is_empty());
             }
         }
@@ -288,7 +293,7 @@ impl Mount {
     ) -> Result<(), MountError> {
         for field in csv_fields(text) {
             let field = field.map_err(|reason| MountError::Csv { reason })?;
-            match field.split_once('=') {
+            match cut(&field, b'=') {
                 Some((key, value)) => {
                     let value = expand(value)?;
                     self.option(&field, &lower(key), &value, read_only)?;

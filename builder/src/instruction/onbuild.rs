@@ -5,6 +5,7 @@ use super::{Located, lower};
 use crate::diagnostic::{Diagnostic, code};
 use crate::source::{SourceFile, Span};
 use crate::syntax::{self, Node};
+use std::sync::Arc;
 
 /// An ONBUILD instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub fn parse_onbuild(text: &str) -> Result<Located, Vec<Diagnostic>> {
     };
     diagnostics.retain(Diagnostic::is_error);
     match located {
-        Some(located) if diagnostics.is_empty() => Ok(located),
+        Some(located) if diagnostics.is_empty() => Ok(Arc::unwrap_or_clone(located)),
         _ => Err(diagnostics),
     }
 }

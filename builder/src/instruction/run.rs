@@ -1,6 +1,7 @@
 //! RUN: a command, its flags, and what its heredocs make of it.
 
 use super::{Command, Device, Heredoc, MountFlag};
+use crate::source::decode;
 use crate::syntax::heredoc_word;
 use crate::text::Text;
 
@@ -91,7 +92,10 @@ impl Run {
         if content.starts_with(b"#!") {
             RunScript::File { name: first.name.clone(), content }
         } else {
-            RunScript::Shell(first.content_text().into())
+            RunScript::Shell(match std::str::from_utf8(&content) {
+                Ok(text) => text.into(),
+                Err(_) => decode(&content).into(),
+            })
         }
     }
 }

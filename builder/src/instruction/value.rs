@@ -70,7 +70,8 @@ impl<'a> CsvFields<'a> {
             let (field, after) = quoted_field(quoted)?;
             (Cow::Owned(field), after)
         } else {
-            let end = memchr::memchr2(b',', b'"', text.as_bytes()).unwrap_or(text.len());
+            let is_end = |byte: &u8| matches!(byte, b',' | b'"');
+            let end = text.as_bytes().iter().position(is_end).unwrap_or(text.len());
             (Cow::Borrowed(&text[..end]), &text[end..])
         };
         match after.as_bytes().first() {

@@ -6,6 +6,9 @@ use std::collections::HashSet;
 /// So many names are searched one by one; for more, a table is kept.
 const FEW_NAMES: usize = 16;
 
+/// An instruction that reads variables at all reads so many of them.
+const USUAL_NAMES: usize = 2;
+
 /// Names as they come, and whether each was set.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -20,6 +23,9 @@ impl Reads {
         if self.names.len() < FEW_NAMES {
             if self.names.iter().any(|(known, _)| *known == name) {
                 return;
+            }
+            if self.names.is_empty() {
+                self.names.reserve_exact(USUAL_NAMES);
             }
         } else {
             if self.known.is_empty() {

@@ -14,8 +14,9 @@ use crate::scope::{BuildArgs, EnvList};
 use crate::source::{SourceFile, Span};
 use crate::text::Text;
 use lapstrake_layerstore::oci::{ContainerConfig, History};
+use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// What planning one stage needs.
@@ -75,6 +76,8 @@ pub(super) struct Planner<'a> {
     pub(super) run_head: Option<String>,
     /// Room for one text of the history.
     room: String,
+    /// Room for one word that is expanded.
+    expanded: Cell<String>,
     /// What the instruction at hand has read.
     reads: RefCell<Reads>,
 }
@@ -128,13 +131,17 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
         input,
         given: BuildArgs::new(&input.options.build_args),
         state: initial(input).map_err(|e| BuildError::plan(e.to_string()))?,
-        steps: Vec::new(),
+        steps: Vec::with_capacity(
+            input.stage.instructions.iter().filter(|one| may_step(one)).count(),
+        ),
         run_head: None,
         room: String::new(),
+        expanded: Cell::default(),
         reads: RefCell::default(),
     };
     let mut problems = input.stage.trigger_problems.clone();
     let mut traces = Vec::with_capacity(input.stage.instructions.len());
+    planner.state.history.reserve(input.stage.instructions.len());
     for located in &input.stage.instructions {
         let (entries, steps) = (planner.state.history.len(), planner.steps.len());
         let result = planner.instruction(located);
@@ -171,6 +178,12 @@ pub fn plan_stage(input: &StageInput<'_>) -> Result<StagePlan, BuildError> {
     }
     let Planner { state: end, steps, .. } = planner;
     Ok(StagePlan { steps, traces, end })
+}
+
+/// Whether an instruction may make a layer.
+fn may_step(located: &Located) -> bool {
+    use Instruction::{Add, Copy, Run, Workdir};
+    matches!(located.instruction, Add(_) | Copy(_) | Run(_) | Workdir(_))
 }
 
 /// What the first instruction of a stage finds.
@@ -252,13 +265,17 @@ impl Planner<'_> {
 
     /// Expand one word with what is set before this instruction.
     pub(super) fn expand(&self, word: &Text) -> Result<Text, Problem> {
-        if self.lexer().is_plain(word) {
+        let lexer = self.lexer();
+        if lexer.is_plain(word) {
             return Ok(word.clone());
         }
-        let expanded = self.try_expand(word, word);
-        expanded
-            .map(|text| Text::from(&*text))
-            .map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
+        let mut room = self.expanded.take();
+        room.clear();
+        let note = &mut |name: &str, is_set| self.note_read(word.part_of(name), is_set);
+        let done = lexer.expand_onto(&mut room, word, &self.state.env, note);
+        let text = done.map(|()| Text::from(&room));
+        self.expanded.set(room);
+        text.map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
     }
 
     /// Expand a word that is part of a text, leaving the error as it is.
@@ -272,26 +289,30 @@ impl Planner<'_> {
             return Ok(Cow::Borrowed(word));
         }
         let note = &mut |name: &str, is_set| self.note_read(text.part_of(name), is_set);
-        let expanded = lexer.expand_noting(word, &self.state.env, note)?;
+        let mut expanded = String::with_capacity(word.len());
+        lexer.expand_onto(&mut expanded, word, &self.state.env, note)?;
         Ok(Cow::Owned(expanded))
     }
 
     /// Expand a word of EXPOSE, which is cut into words only then.
-    pub(super) fn expand_words(&self, word: &Text) -> Result<Vec<String>, Problem> {
+    pub(super) fn expand_words(&self, word: &Text) -> Result<SmallVec<[Text; 1]>, Problem> {
         if self.lexer().is_plain(word) && !word.contains(char::is_whitespace) {
-            return Ok(vec![word.as_str().to_owned()]);
+            return Ok(smallvec![word.clone()]);
         }
         self.expand(word)?;
-        let words = self.lexer().words(word, &self.state.env);
-        words.map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))
+        let words = self.lexer().split(word, &self.state.env);
+        let words = words.map_err(|e| Problem::expansion(&format!("\"{word}\""), &e))?;
+        Ok(words.iter().map(Text::from).collect())
     }
 
     /// Expand the body of a heredoc.
     pub(super) fn expand_body(&self, name: &str, body: &str) -> Result<String, Problem> {
         let note = &mut |name: &str, is_set| self.note_read(Text::from(name), is_set);
         let lexer = Lexer::of_bodies().within(self.input.budget);
-        let expanded = lexer.expand_noting(body, &self.state.env, note);
-        expanded.map_err(|e| Problem::expansion(&format!("the heredoc `{name}`"), &e))
+        let mut expanded = String::with_capacity(body.len());
+        let done = lexer.expand_onto(&mut expanded, body, &self.state.env, note);
+        done.map_err(|e| Problem::expansion(&format!("the heredoc `{name}`"), &e))?;
+        Ok(expanded)
     }
 
     fn lexer(&self) -> Lexer<'_> {
@@ -335,13 +356,6 @@ impl Planner<'_> {
         self.run_head = None;
     }
 
-    /// Add a history entry.
-    pub(super) fn history(&mut self, created_by: impl Into<Arc<str>>, makes_layer: bool) {
-        let created_by = created_by.into();
-        self.state.history_bytes += created_by.len();
-        self.state.history.push(HistoryDraft { created_by, makes_layer });
-    }
-
     /// An empty text to write a history entry into, for [`Self::history_in`].
     pub(super) fn room(&mut self) -> String {
         let mut room = std::mem::take(&mut self.room);
@@ -349,9 +363,20 @@ impl Planner<'_> {
         room
     }
 
+    /// Add the history entry of a step that changes the config alone, of these parts.
+    pub(super) fn history_of(&mut self, parts: [&str; 2]) {
+        let mut room = self.room();
+        for part in parts {
+            room.push_str(part);
+        }
+        self.history_in(room, false);
+    }
+
     /// Add a history entry that was written into [`Self::room`].
     pub(super) fn history_in(&mut self, room: String, makes_layer: bool) {
-        self.history(room.as_str(), makes_layer);
+        let created_by = Arc::from(room.as_str());
+        self.state.history_bytes += room.len();
+        self.state.history.push(HistoryDraft { created_by, makes_layer });
         self.room = room;
     }
 

@@ -221,6 +221,10 @@ impl Heredoc {
     }
 }
 
+/// What stands for a byte that is no text, and its last byte.
+const MARK: &str = "\u{fffd}";
+const MARK_END: u8 = 0xbd;
+
 /// Joined continuation lines, with the way back to the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogicalLine {
@@ -313,26 +317,32 @@ impl LogicalLine {
     /// The span in the file of a part of the text. A part that crosses continuations covers what
     /// stands between, too.
     #[must_use]
+    #[inline]
     pub fn span(&self, part: Range<usize>) -> Span {
         if self.runs.is_empty() && part.start < part.end {
             let file = |at: usize| (self.start + at).min(self.end);
             return Span::new(file(part.start), file(part.end - 1) + 1);
         }
+        self.joined_span(part)
+    }
+
+    fn joined_span(&self, part: Range<usize>) -> Span {
         let start = self.offset(part.start);
         if part.end <= part.start {
             return Span::new(start, start);
         }
         // The end is one after the last byte, not the start of the run that follows.
-        let last = self.offset(part.end - 1);
-        let width =
-            if self.text.is_char_boundary(part.end) && self.is_mark(part.end) { 3 } else { 1 };
-        Span::new(start, if width == 3 { self.offset(part.end - 3) + 1 } else { last + 1 })
+        let is_mark = self.text.as_bytes().get(part.end - 1) == Some(&MARK_END)
+            && self.text.is_char_boundary(part.end)
+            && self.is_mark(part.end);
+        let last = part.end - if is_mark { MARK.len() } else { 1 };
+        Span::new(start, self.offset(last) + 1)
     }
 
     /// Whether the character that ends at `end` is a U+FFFD of ours, which stands for one byte.
     fn is_mark(&self, end: usize) -> bool {
-        let Some(start) = end.checked_sub(3) else { return false };
-        self.text.get(start..end) == Some("\u{fffd}")
+        let Some(start) = end.checked_sub(MARK.len()) else { return false };
+        self.text.get(start..end) == Some(MARK)
             && self.runs.binary_search_by_key(&start, |(at, _)| *at).is_ok()
             && self.offset(end) <= self.offset(start) + 1
     }

@@ -30,7 +30,7 @@ pub fn heredoc_word(word: &str) -> Option<HeredocWord> {
 /// reference finds no words in it at all.
 pub(super) fn heredoc_words(line: &str) -> Result<Vec<HeredocWord>, ExpandError> {
     let lexer = Lexer::new('\\').raw_quotes().raw_escapes().keep_unset();
-    let Ok(words) = lexer.words(line, &NoScope) else { return Ok(Vec::new()) };
+    let Ok(words) = lexer.split(line, &NoScope) else { return Ok(Vec::new()) };
     words.iter().filter_map(|word| read(word).transpose()).collect()
 }
 

@@ -297,6 +297,7 @@ impl<'a> Parser<'a> {
                 return;
             }
         };
+        node.heredocs.reserve_exact(words.len());
         for word in words {
             match self.heredoc_body(&word) {
                 (heredoc, Some(end)) => {
@@ -371,6 +372,10 @@ impl<'a> Parser<'a> {
 /// Whether the instruction (or the trigger of an ONBUILD) may open heredocs: RUN, COPY and ADD in
 /// other than JSON form.
 fn takes_heredocs(node: &Node) -> bool {
+    let names = ["run", "copy", "add", "onbuild"];
+    if !names.iter().any(|name| node.keyword.eq_ignore_ascii_case(name)) {
+        return false;
+    }
     // Most lines have no `<` at all, which is found out faster.
     let Some(at) = memchr::memchr(b'<', node.line.text.as_bytes()) else { return false };
     if !node.line.text[at..].contains("<<") {
@@ -393,6 +398,9 @@ fn word_takes_heredocs(keyword: &str, rest: &str) -> bool {
 /// character before it means that it stands for itself.
 fn trim_continuation(content: &[u8], escape: Escape) -> (&[u8], bool) {
     let mark = escape.as_char() as u8;
+    if content.last().is_none_or(|last| !matches!(last, b' ' | b'\t') && *last != mark) {
+        return (content, false);
+    }
     let blanks = content.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let Some(before) = content[..content.len() - blanks].strip_suffix(&[mark]) else {
         return (content, false);
@@ -415,7 +423,8 @@ fn count_tabs(content: &[u8]) -> usize {
 /// Without leading Unicode white space.
 fn trim_start(content: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
-    let content = &content[content.iter().take_while(|byte| is_blank(byte)).count()..];
+    let start = content.iter().position(|byte| !is_blank(byte)).unwrap_or(content.len());
+    let content = &content[start..];
     if content.first().is_none_or(u8::is_ascii) {
         return content;
     }

@@ -38,11 +38,24 @@ pub(crate) fn is_blank(c: char) -> bool {
 /// Cuts a line into keyword, flags and the rest.
 pub(crate) fn split_command(line: &LogicalLine, escape: Escape) -> CommandSplit {
     let text = line.text.as_str();
-    let start = text.len() - text.trim_start().len();
+    let start = skip_space(text, 0);
     let end = text.trim_end().len().max(start);
-    let keyword_end = text[start..end].find(is_blank).map_or(end, |at| start + at);
+    let blank = text.as_bytes()[start..end].iter().position(|byte| is_blank(char::from(*byte)));
+    let keyword_end = blank.map_or(end, |at| start + at);
     let (flags, rest) = flags(line, keyword_end..end, escape);
     CommandSplit { keyword: start..keyword_end, flags, rest }
+}
+
+/// Where white space at `at` ends.
+fn skip_space(text: &str, mut at: usize) -> usize {
+    while let Some(byte) = text.as_bytes().get(at) {
+        match byte {
+            b'\t'..=b'\r' | b' ' => at += 1,
+            0x80.. => return at + text[at..].len() - text[at..].trim_start().len(),
+            _ => break,
+        }
+    }
+    at
 }
 
 /// Where the leading words that begin with `--` stand, a bare `--` among them.
@@ -51,7 +64,7 @@ pub(crate) fn flag_ranges(text: &str, range: Range<usize>, escape: Escape) -> Ve
     let mut ranges = Vec::new();
     let mut at = range.start;
     loop {
-        at += text[at..].len() - text[at..].trim_start().len();
+        at = skip_space(text, at);
         if !text[at..].starts_with("--") {
             return ranges;
         }
@@ -67,7 +80,7 @@ fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWo
     let mut flags = Vec::new();
     let mut at = range.start;
     loop {
-        at += text[at..].len() - text[at..].trim_start().len();
+        at = skip_space(text, at);
         if !text[at..].starts_with("--") {
             return (flags, at..range.end);
         }
@@ -75,8 +88,7 @@ fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWo
         let span = line.span(at..end);
         at = end;
         if word == "--" {
-            at += text[at..].len() - text[at..].trim_start().len();
-            return (flags, at..range.end);
+            return (flags, skip_space(text, at)..range.end);
         }
         // One more than may be shows that there are too many; the rest is read and dropped.
         if flags.len() <= MAX_FLAGS {
@@ -89,14 +101,22 @@ fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWo
     }
 }
 
+/// Quotes and blanks; a byte of a character beyond ASCII may belong to one.
+static ENDS_PLAIN_FLAG: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = matches!(byte as u8, b'\'' | b'"' | b'\t'..=b'\r' | b' ' | 0x80..);
+        byte += 1;
+    }
+    table
+};
+
 /// Reads one flag at `at`: quotes go, the escape character makes the next one literal, in quotes of
 /// either kind too.
 fn flag_word(text: &str, at: usize, escape: char) -> (Cow<'_, str>, usize) {
     let from = &text[at..];
-    // A byte of a character beyond ASCII may belong to a blank.
-    let special = |byte: &u8| {
-        matches!(byte, b'\'' | b'"' | b'\t'..=b'\r' | b' ' | 0x80..) || *byte == escape as u8
-    };
+    let special = |byte: &u8| ENDS_PLAIN_FLAG[usize::from(*byte)] || *byte == escape as u8;
     let end = from.as_bytes().iter().position(special).unwrap_or(from.len());
     if from[end..].chars().next().is_none_or(char::is_whitespace) {
         return (Cow::Borrowed(&from[..end]), at + end);
@@ -137,43 +157,57 @@ pub(crate) fn each_blank_word(text: &str) -> impl Iterator<Item = Word<'_>> {
 
 /// Words between white space outside quotes; quotes and escapes stay in the words.
 pub(crate) fn quoted_words(text: &str, escape: Escape) -> Vec<Word<'_>> {
-    let escape = escape.as_char();
-    let mut words = Vec::new();
-    let mut start = None;
-    let mut quote = None;
-    // Where the last word ends.
-    let mut end = text.len();
-    let mut at = 0;
-    while let Some(c) = text[at..].chars().next() {
-        if quote.is_none() && c.is_whitespace() {
-            if let Some(start) = start.take() {
-                words.push(Word { text: &text[start..at], range: start..at });
+    each_quoted_word(text, escape).collect()
+}
+
+/// The same, one by one.
+pub(crate) fn each_quoted_word(text: &str, escape: Escape) -> QuotedWords<'_> {
+    QuotedWords { text, at: 0, escape: escape.as_char() }
+}
+
+/// See [`each_quoted_word`].
+pub(crate) struct QuotedWords<'a> {
+    text: &'a str,
+    /// Where the words so far end.
+    at: usize,
+    escape: char,
+}
+
+impl<'a> Iterator for QuotedWords<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        let Self { text, escape, .. } = *self;
+        let start = skip_space(text, self.at);
+        let mut at = start;
+        let mut quote = None;
+        // Where the last word ends.
+        let mut end = text.len();
+        while let Some(c) = text[at..].chars().next() {
+            if quote.is_none() && c.is_whitespace() {
+                self.at = at;
+                return Some(Word { text: &text[start..at], range: start..at });
             }
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if c == '\'' || c == '"' => quote = Some(c),
+                _ => {}
+            }
+            let here = at;
             at += c.len_utf8();
-            continue;
-        }
-        start.get_or_insert(at);
-        match quote {
-            Some(open) if c == open => quote = None,
-            None if c == '\'' || c == '"' => quote = Some(c),
-            _ => {}
-        }
-        let here = at;
-        at += c.len_utf8();
-        if c == escape && quote != Some('\'') {
-            match text[at..].chars().next() {
-                Some(escaped) => at += escaped.len_utf8(),
-                // An escape character at the very end is dropped.
-                None => end = here,
+            if c == escape && quote != Some('\'') {
+                match text[at..].chars().next() {
+                    Some(escaped) => at += escaped.len_utf8(),
+                    // An escape character at the very end is dropped.
+                    None => end = here,
+                }
+            } else {
+                at += plain_run(&text.as_bytes()[at..], escape);
             }
-        } else {
-            at += plain_run(&text.as_bytes()[at..], escape);
         }
+        self.at = text.len();
+        (start < end).then(|| Word { text: &text[start..end], range: start..text.len() })
     }
-    if let Some(start) = start.filter(|start| *start < end) {
-        words.push(Word { text: &text[start..end], range: start..text.len() });
-    }
-    words
 }
 
 /// How many bytes at the start are characters of ASCII that mean nothing between words and quotes.
