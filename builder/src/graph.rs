@@ -325,6 +325,9 @@ impl Graph {
 
     /// The named context that stands for an image or stage of this name.
     fn named_context(&self, name: &str) -> Option<(String, NamedContext)> {
+        if self.contexts.is_empty() {
+            return None;
+        }
         let name = familiar(name).unwrap_or_else(|| name.to_owned());
         let keys = [format!("{name}::{}", self.platform), name];
         let found = keys.iter().find_map(|key| self.contexts.get_key_value(key));

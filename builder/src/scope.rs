@@ -9,6 +9,9 @@ use crate::limits::{MAX_VARIABLE_BYTES, MAX_VARIABLES};
 use crate::text::Text;
 use std::sync::Arc;
 
+/// So many more variables fit into a list that had to be copied: those of one ENV, most likely.
+const ROOM: usize = 4;
+
 /// A name and its value, shared by all lists that hold it.
 pub type SharedPair = (Text, Text);
 
@@ -25,8 +28,15 @@ impl EnvList {
     /// Set `name`, moving it to the end.
     pub fn set(&mut self, name: impl Into<Text> + AsRef<str>, value: impl Into<Text>) {
         let value = value.into();
-        let pairs = Arc::make_mut(&mut self.pairs);
-        let name = if let Some(at) = pairs.iter().position(|(n, _)| n == name.as_ref()) {
+        let old = self.pairs.iter().position(|(n, _)| n == name.as_ref());
+        if Arc::get_mut(&mut self.pairs).is_none() {
+            // Others hold the list as it is.
+            let mut copy = Vec::with_capacity(self.pairs.len() + ROOM);
+            copy.extend_from_slice(&self.pairs);
+            self.pairs = Arc::new(copy);
+        }
+        let pairs = Arc::get_mut(&mut self.pairs).expect("because a copy of ours is not shared");
+        let name = if let Some(at) = old {
             let (name, old) = pairs.remove(at);
             self.bytes -= old.len();
             name

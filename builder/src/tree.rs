@@ -188,7 +188,7 @@ pub fn clean_from_root(path: &[u8]) -> Result<LayerPath, BuildError> {
 pub(crate) fn clean_onto(clean: &mut Vec<u8>, path: &[u8]) {
     let mut rest = path;
     while !rest.is_empty() {
-        let end = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+        let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
         let part = &rest[..end];
         rest = rest.get(end + 1..).unwrap_or_default();
         match part {

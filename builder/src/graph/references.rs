@@ -9,6 +9,9 @@ use crate::source::Span;
 use crate::suggest;
 use lapstrake_layerstore::reference::Reference;
 
+/// What a reference means.
+type Meaning = Result<Origin, BadReference>;
+
 /// Where a reference to a later stage is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Later {
@@ -63,18 +66,21 @@ impl Graph {
     /// What the instructions of a stage read; what cannot be looked up was reported by
     /// [`Graph::check_references`].
     pub(super) fn origins(&self, index: usize) -> Vec<Origin> {
-        self.references(index).filter_map(|(origin, _)| origin.ok()).collect()
+        let mut origins = Vec::new();
+        self.each_reference(index, &mut |origin, _| origins.extend(origin));
+        origins
     }
 
     /// Reports references that mean nothing, and those to later stages everywhere, or only
     /// where following them is an error: in stages that the target needs, and in those that wait for
     /// each other.
     pub(super) fn check_references(&self, later: Later, problems: &mut Vec<Diagnostic>) {
-        let found = (0..self.stages.len()).flat_map(|index| {
-            self.references(index)
-                .filter_map(move |(origin, span)| Some((index, origin.err()?, span)))
-        });
-        let found: Vec<_> = found.collect();
+        let mut found = Vec::new();
+        for index in 0..self.stages.len() {
+            self.each_reference(index, &mut |origin, span| {
+                found.extend(origin.err().map(|bad| (index, bad, span)));
+            });
+        }
         let mut counts = vec![true; self.stages.len()];
         if later == Later::WhereFollowed && found.iter().any(|(_, bad, _)| bad.stage.is_some()) {
             counts = self.circles();
@@ -94,7 +100,9 @@ impl Graph {
             Ok(_) => None,
             Err(BadReference { stage, .. }) => stage,
         };
-        self.references(index).filter_map(|(origin, _)| stage(origin)).collect()
+        let mut stages = Vec::new();
+        self.each_reference(index, &mut |origin, _| stages.extend(stage(origin)));
+        stages
     }
 
     /// What is wrong with a reference, with the stage that it means or may have meant.
@@ -113,29 +121,23 @@ impl Graph {
         }
     }
 
-    fn references(
-        &self,
-        index: usize,
-    ) -> impl Iterator<Item = (Result<Origin, BadReference>, Span)> {
-        self.stages[index].instructions.iter().flat_map(move |located| {
-            let mut found = Vec::new();
+    /// Tells what each reference of a stage means, and where it is.
+    fn each_reference(&self, index: usize, tell: &mut dyn FnMut(Meaning, Span)) {
+        for located in &self.stages[index].instructions {
             match &located.instruction {
                 Instruction::Copy(copy) | Instruction::Add(copy) => {
                     if let Some(from) = &copy.from {
-                        found.push((self.copy_origin(index, from), located.flag_span("from")));
+                        tell(self.copy_origin(index, from), located.flag_span("from"));
                     }
                 }
                 Instruction::Run(run) => {
-                    for mount in &run.mounts {
-                        if let Some(from) = &mount.from {
-                            found.push((self.mount_origin(index, from), located.line_span));
-                        }
+                    for from in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
+                        tell(self.mount_origin(index, from), located.line_span);
                     }
                 }
                 _ => {}
             }
-            found
-        })
+        }
     }
 
     /// What `COPY --from=` means in a stage.

@@ -2,7 +2,7 @@
 
 use super::stage::{Planner, Problem, StageState};
 use super::{Action, Step};
-use crate::instruction::format::{go_list, go_quote_list};
+use crate::instruction::format::{go_list, push_go_list, push_go_quote_list};
 use crate::instruction::{ArgDecl, Command, Healthcheck, Located, expose, signal};
 use crate::text::Text;
 use crate::tree::clean_onto;
@@ -93,15 +93,18 @@ pub(super) fn env(
     let pairs = pairs(planner, located, raw)?;
     for (name, value) in &pairs {
         planner.set(name, value.clone())?;
-        let pair = [name.as_str(), "=", value].concat();
         let env = &mut planner.state.config.env;
         let same = |old: &&mut String| {
             old.strip_prefix(name.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
         };
         match env.iter_mut().find(same) {
-            Some(old) => *old = pair,
-            None => env.push(pair),
+            Some(old) => {
+                old.truncate(name.len());
+                old.push('=');
+                old.push_str(value);
+            }
+            None => env.push([name.as_str(), "=", value].concat()),
         }
     }
     show_pairs(planner, "ENV", &pairs);
@@ -115,8 +118,13 @@ pub(super) fn label(
 ) -> Result<(), Problem> {
     let pairs = pairs(planner, located, raw)?;
     show_pairs(planner, "LABEL", &pairs);
-    let strings = |(name, value): (Text, Text)| (name.as_str().into(), value.as_str().into());
-    planner.state.config.labels.extend(pairs.into_iter().map(strings));
+    let labels = &mut planner.state.config.labels;
+    for (name, value) in pairs {
+        match labels.get_mut(name.as_str()) {
+            Some(old) => value.as_str().clone_into(old),
+            None => drop(labels.insert(name.as_str().into(), value.as_str().into())),
+        }
+    }
     Ok(())
 }
 
@@ -153,34 +161,48 @@ impl Planner<'_> {
 
 pub(super) fn cmd(planner: &mut Planner<'_>, command: &Command) {
     let words = planner.command(command);
-    planner.history(["CMD ", &go_quote_list(&words)].concat(), false);
-    planner.state.config.cmd = strings(&words);
+    show_quoted(planner, "CMD ", &words);
+    write_strings(&mut planner.state.config.cmd, &words);
     planner.state.config.args_escaped = true;
     planner.state.cmd_set = true;
 }
 
 pub(super) fn entrypoint(planner: &mut Planner<'_>, command: &Command) {
     let words = planner.command(command);
-    planner.history(format!("ENTRYPOINT {}", go_quote_list(&words)), false);
-    planner.state.config.entrypoint = strings(&words);
+    show_quoted(planner, "ENTRYPOINT ", &words);
+    write_strings(&mut planner.state.config.entrypoint, &words);
     if !planner.state.cmd_set {
         planner.state.config.cmd.clear();
     }
 }
 
-fn strings(words: &[Text]) -> Vec<String> {
-    words.iter().map(|word| word.as_str().to_owned()).collect()
+fn show_quoted(planner: &mut Planner<'_>, instruction: &str, words: &[Text]) {
+    let mut shown = planner.room();
+    shown.push_str(instruction);
+    push_go_quote_list(&mut shown, words);
+    planner.history_in(shown, false);
+}
+
+/// Puts strings in the place of others, in the memory of those.
+fn write_strings(strings: &mut Vec<String>, words: &[Text]) {
+    strings.truncate(words.len());
+    for (at, word) in words.iter().enumerate() {
+        match strings.get_mut(at) {
+            Some(old) => word.as_str().clone_into(old),
+            None => strings.push(word.as_str().to_owned()),
+        }
+    }
 }
 
 pub(super) fn shell(planner: &mut Planner<'_>, words: &[Text]) {
-    planner.state.config.shell = strings(words);
+    write_strings(&mut planner.state.config.shell, words);
     planner.state.shell = words.into();
-    planner.history(format!("SHELL {}", go_list(words)), false);
+    planner.history_of(["SHELL ", &go_list(words)]);
 }
 
 pub(super) fn user(planner: &mut Planner<'_>, user: &Text) -> Result<(), Problem> {
     let user = planner.expand(user)?;
-    planner.history(["USER ", &user].concat(), false);
+    planner.history_of(["USER ", &user]);
     user.as_str().clone_into(&mut planner.state.config.user);
     planner.state.user = user;
     Ok(())
@@ -203,12 +225,17 @@ pub(super) fn workdir(
     planner.state.workdir = dir.clone();
     // Other ways to write the root make a layer, an empty one.
     let makes_layer = dir != "/";
-    let title: Arc<str> = ["WORKDIR ", &dir].concat().into();
-    planner.history(Arc::clone(&title), makes_layer);
+    let mut title = planner.room();
+    title.push_str("WORKDIR ");
+    title.push_str(&dir);
+    planner.history_in(title, makes_layer);
     if makes_layer {
+        let entry = planner.state.history.last();
+        let entry = entry.expect("because one was added");
+        let title = Text::from(Arc::clone(&entry.created_by));
         planner.steps.push(Step {
             span: located.span,
-            title: title.into(),
+            title,
             action: Action::Workdir { path: dir, user: planner.state.user.clone() },
         });
     }
@@ -236,13 +263,16 @@ pub(super) fn expose(
     let (mut ports, mut problems) = (Vec::new(), Vec::new());
     for (index, word) in raw.iter().enumerate() {
         let words = planner.expand_words(word);
-        match words.and_then(|w| expose::parse_ports(&w).map_err(|e| Problem::arguments(&e))) {
-            Ok(more) => ports.extend(more),
-            Err(problem) => problems.push(problem.at(located.word_span(index))),
-        }
+        let read = words.and_then(|words| {
+            expose::push_ports(&mut ports, &words).map_err(|e| Problem::arguments(&e))
+        });
+        problems.extend(read.err().map(|problem| problem.at(located.word_span(index))));
     }
     Problem::together(problems)?;
-    planner.history(["EXPOSE ", &go_list(&ports)].concat(), false);
+    let mut shown = planner.room();
+    shown.push_str("EXPOSE ");
+    push_go_list(&mut shown, &ports);
+    planner.history_in(shown, false);
     for port in ports {
         planner.state.config.exposed_ports.insert(port);
     }
@@ -266,7 +296,7 @@ pub(super) fn volume(
         }
     }
     Problem::together(problems)?;
-    planner.history(format!("VOLUME {}", go_list(&paths)), false);
+    planner.history_of(["VOLUME ", &go_list(&paths)]);
     for path in paths {
         planner.state.config.volumes.insert(&*path);
     }
@@ -274,7 +304,10 @@ pub(super) fn volume(
 }
 
 pub(super) fn healthcheck(planner: &mut Planner<'_>, check: &Healthcheck) {
-    planner.history(format!("HEALTHCHECK {}", check.history()), false);
+    let mut shown = planner.room();
+    shown.push_str("HEALTHCHECK ");
+    check.push_history(&mut shown);
+    planner.history_in(shown, false);
     planner.state.config.healthcheck = Some(oci::Healthcheck {
         test: check.test.clone(),
         interval: check.interval.nanoseconds(),
@@ -288,12 +321,12 @@ pub(super) fn healthcheck(planner: &mut Planner<'_>, check: &Healthcheck) {
 pub(super) fn stop_signal(planner: &mut Planner<'_>, raw: &Text) -> Result<(), Problem> {
     let text = planner.expand(raw)?;
     signal::check(&text).map_err(|e| Problem::arguments(&e))?;
-    planner.history(format!("STOPSIGNAL {text}"), false);
+    planner.history_of(["STOPSIGNAL ", &text]);
     text.as_str().clone_into(&mut planner.state.config.stop_signal);
     Ok(())
 }
 
 pub(super) fn maintainer(planner: &mut Planner<'_>, name: &str) {
-    planner.history(format!("MAINTAINER {name}"), false);
+    planner.history_of(["MAINTAINER ", name]);
     name.clone_into(&mut planner.state.author);
 }

@@ -24,8 +24,10 @@ pub(super) fn plan(
             .copy_origin(planner.input.stage.index, from)
             .map_err(|e| Problem::new(code::UNKNOWN_STAGE, e.to_string()))?,
     };
-    let mut sources =
-        copy.sources.iter().map(|s| planner.expand(s)).collect::<Result<Vec<_>, _>>()?;
+    let mut sources = Vec::with_capacity(copy.sources.len());
+    for source in &copy.sources {
+        sources.push(planner.expand(source)?);
+    }
     if sources.is_empty() && copy.heredocs.is_empty() {
         return Err(Problem::arguments("no source files were specified"));
     }

@@ -74,7 +74,9 @@ pub struct GitSource {
 impl Remote {
     /// What a source of ADD means; `None` is a file of the context.
     pub fn parse(text: &str) -> Result<Option<Self>, AddressError> {
-        if text.starts_with("./") || text.starts_with("../") {
+        // No address is without a colon, and nearly all files are.
+        let has_colon = text.as_bytes().contains(&b':');
+        if !has_colon || text.starts_with("./") || text.starts_with("../") {
             return Ok(None);
         }
         if let Some((scheme, rest)) = text.split_once("://") {
