@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Debug,
     io::{self, BufRead, Read, Write},
     sync::{
         Arc,
@@ -15,9 +16,9 @@ use std::{
 };
 
 /// Chunks waiting in one channel: enough that nobody starves, few megabytes in all.
-const CHANNEL_CHUNKS: usize = 8;
+pub(crate) const CHANNEL_CHUNKS: usize = 8;
 /// Chunks of one megabyte or more waiting in one channel.
-const LARGE_CHUNKS: usize = 2;
+pub(crate) const LARGE_CHUNKS: usize = 2;
 
 /// Streams are cut by their content only where a block of a tar begins.
 const BLOCK_BYTES: usize = 512;
@@ -72,11 +73,26 @@ pub(crate) fn channel_of_large() -> (SyncSender<Chunk>, Receiver<Chunk>) {
     sync_channel(LARGE_CHUNKS)
 }
 
+/// What chunks are sent to.
+pub(crate) trait Consumer: Debug + Send {
+    /// Takes a chunk, waiting until there is room; false when nobody is there any more.
+    fn take(&self, chunk: Chunk) -> bool;
+}
+
+impl Consumer for SyncSender<Chunk> {
+    fn take(&self, chunk: Chunk) -> bool {
+        self.send(chunk).is_ok()
+    }
+}
+
+/// All who get each chunk.
+pub(crate) type Consumers = Vec<Box<dyn Consumer>>;
+
 /// Cuts what is written into chunks of one size (but the last), or where the content says so, and sends
 /// each to every consumer.
 #[derive(Debug)]
 pub(crate) struct ChunkWriter {
-    consumers: Vec<SyncSender<Chunk>>,
+    consumers: Consumers,
     chunk_bytes: usize,
     cuts: Option<Cuts>,
     /// The chunk in the making, and how much of it there is.
@@ -90,7 +106,7 @@ pub(crate) struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    pub(crate) fn new(chunk_bytes: usize, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
+    pub(crate) fn new(chunk_bytes: usize, consumers: Consumers) -> ChunkWriter {
         let (buffer, sent) = (vec![0; chunk_bytes], VecDeque::new());
         let (filled, written, may_leave) = (0, 0, false);
         let cuts = None;
@@ -98,7 +114,7 @@ impl ChunkWriter {
     }
 
     /// One that cuts by content.
-    pub(crate) fn cutting(cuts: Cuts, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
+    pub(crate) fn cutting(cuts: Cuts, consumers: Consumers) -> ChunkWriter {
         ChunkWriter { cuts: Some(cuts), ..ChunkWriter::new(cuts.max, consumers) }
     }
 
@@ -128,7 +144,7 @@ impl ChunkWriter {
         let chunk = Arc::new(std::mem::replace(&mut self.buffer, next));
         self.sent.push_back(Arc::clone(&chunk));
         let before = self.consumers.len();
-        self.consumers.retain(|consumer| consumer.send(Arc::clone(&chunk)).is_ok());
+        self.consumers.retain(|consumer| consumer.take(Arc::clone(&chunk)));
         let left = self.consumers.len();
         if left == before || (self.may_leave && left > 0) {
             return Ok(());
@@ -247,7 +263,7 @@ mod tests {
         std::thread::scope(|scope| {
             let (sender, chunks) = channel();
             let taken = scope.spawn(move || chunks.iter().map(|chunk| chunk.to_vec()).collect());
-            let mut writer = ChunkWriter::cutting(CUTS, vec![sender]);
+            let mut writer = ChunkWriter::cutting(CUTS, vec![Box::new(sender)]);
             bytes.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
             assert_eq!(writer.finish().unwrap(), bytes.len() as u64);
             join(taken)

@@ -1,10 +1,11 @@
-//! The diffID of a COPY that is certain to be a miss, worked out while its files are read.
+//! The diffID of a COPY that is certain to be a miss, and its compressed form where one is wanted, made
+//! while its files are read.
 //!
 //! ```text
-//! select ─┬▶ place (with numbers for contents) ─▶ tar ─▶ sha256 = diffID of what will be made
-//!         │                                        ▲ feed
+//! select ─┬▶ place (with numbers for contents) ─▶ tar ─┬▶ sha256 = diffID of what will be made
+//!         │                                        ▲ feed └▶ encoders ─▶ file ─▶ sha256 = its blob
 //!         └▶ read, hash, pack ─────────────────────┘
-//!                   └▶ key ▶ miss ▶ place ▶ layer: is it what was foreseen? then it has its diffID
+//!                   └▶ key ▶ miss ▶ place ▶ layer: is it what was foreseen? then they are its own
 //! ```
 //! A key counts the contents, so that the layer is only known when everything was read, and sha256 takes
 //! longer than that. Where something may be found in a cache nothing is foreseen: a hit would have paid
@@ -29,7 +30,7 @@ use std::time::Instant;
 /// With fewer bytes it is over before it has begun.
 const WORTH_BYTES: u64 = 8 << 20;
 
-/// A diffID in the making; dropped, it is given up.
+/// What is foreseen of a layer, in the making; dropped, it is given up.
 #[derive(Debug)]
 pub(crate) struct Foreseen {
     feed: Arc<Feed>,
@@ -46,7 +47,7 @@ impl Foreseen {
         how: impl FnOnce() -> Result<Placement, BuildError>,
     ) -> Option<Self> {
         let session = at.session;
-        let pays = session.wants_diff_ids(at.id.stage)
+        let pays = session.wants_digests(at.id.stage)
             && session.is_certain_to_miss(at.id.stage)
             && std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
             && is_worth_it(selected);
@@ -63,13 +64,14 @@ impl Foreseen {
         }
         let now = session.now();
         let (store, feed) = (Arc::clone(session.deps.store), Arc::<Feed>::default());
+        let compression = session.options.compression;
         let (fed, epoch) = (Arc::clone(&feed), session.options.epoch.map(Epoch::Set));
         let thread = std::thread::spawn(move || {
             let below = ViewTree::new(below, store.layers());
             let base: &dyn Tree = if link { &EmptyTree } else { &below };
             let ahead = placed(base, now, numbered, &how).and_then(|entries| {
                 let mut content = |entry: &Entry| fed.take(number_of(&entry.content?));
-                Ok(Ahead::hash(entries, epoch, &mut content)?)
+                Ok(store.layers().foresee(entries, (epoch, compression.as_ref()), &mut content)?)
             });
             fed.end();
             ahead.ok().flatten()

@@ -57,7 +57,7 @@ impl Digests {
             std::thread::spawn(move || {
                 let begun = foreseen.as_ref().map_or_else(Instant::now, Foreseen::begun);
                 let ahead = foreseen.and_then(Foreseen::join);
-                let is_it = |ahead| store.layers().adopt_diff_id(&layer, &ahead).unwrap_or(false);
+                let is_it = |ahead| store.layers().adopt_ahead(&layer, ahead).unwrap_or(false);
                 // If it is not what was foreseen, it is worked out.
                 let foreseen = ahead.is_some_and(is_it);
                 let _recorded = match compression {

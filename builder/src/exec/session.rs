@@ -189,9 +189,9 @@ impl<'a> Session<'a> {
         self.ignores_cache(stage) || self.knew_nothing
     }
 
-    /// Whether a diffID is all that is wanted of the stage's layers, in the end.
-    pub(crate) fn wants_diff_ids(&self, stage: usize) -> bool {
-        !self.dry && self.options.compression.is_none() && self.is_in_image(stage)
+    /// Whether the digests of the stage's layers are wanted in the end.
+    pub(crate) fn wants_digests(&self, stage: usize) -> bool {
+        !self.dry && self.is_in_image(stage)
     }
 
     /// Keep what was learned about context files. That it could not be kept costs the next build some

@@ -14,8 +14,8 @@ mod tests;
 mod zstd;
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    sync::mpsc::{Receiver, SyncSender},
+    io::{self, BufRead, BufReader, Read},
+    sync::mpsc::Receiver,
 };
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use crate::{
     ContentHash,
     limits::ZSTD_WINDOW_LOG_MAX,
     oci::media_type::{OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD},
-    pipe::{Chunk, ChunkWriter},
+    pipe::{Chunk, ChunkWriter, Consumers},
 };
 
 /// The version of the gzip encoding: block size, container and encoder.
@@ -50,7 +50,7 @@ pub enum Codec {
 
 impl Codec {
     /// Cuts a stream as [`encode`] wants it: part of the format.
-    pub(crate) fn chunk_writer(self, consumers: Vec<SyncSender<Chunk>>) -> ChunkWriter {
+    pub(crate) fn chunk_writer(self, consumers: Consumers) -> ChunkWriter {
         match self {
             Codec::None => ChunkWriter::new(CHUNK_BYTES, consumers),
             Codec::Gzip => ChunkWriter::cutting(gzip::CUTS, consumers),
@@ -143,12 +143,15 @@ pub(crate) trait Pieces: Sync {
     fn note(&self, plain: ContentHash, compressed: &[u8]);
 }
 
+/// What takes the compressed stream, piece by piece.
+pub(crate) type Out<'o> = dyn FnMut(Chunk) -> io::Result<()> + Send + 'o;
+
 /// Compresses a stream of chunks, cut as the [codec](Codec::chunk_writer) wants them, with all processors.
 pub(crate) fn encode(
     compression: &Compression,
     chunks: Receiver<Chunk>,
     pieces: Option<&dyn Pieces>,
-    out: &mut (dyn Write + Send),
+    out: &mut Out<'_>,
 ) -> io::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     encode_with(compression, (chunks, pieces), out, threads)
@@ -157,13 +160,13 @@ pub(crate) fn encode(
 fn encode_with(
     compression: &Compression,
     (chunks, pieces): (Receiver<Chunk>, Option<&dyn Pieces>),
-    out: &mut (dyn Write + Send),
+    out: &mut Out<'_>,
     threads: usize,
 ) -> io::Result<()> {
     let level = compression.effective_level();
     let input = (chunks, pieces);
     match compression.codec {
-        Codec::None => input.0.iter().try_for_each(|chunk| out.write_all(&chunk)),
+        Codec::None => input.0.into_iter().try_for_each(out),
         Codec::Gzip => ordered::encode(|| Ok(gzip::encoder(level)), input, out, threads),
         Codec::Zstd => ordered::encode(|| zstd::encoder(level), input, out, threads),
     }

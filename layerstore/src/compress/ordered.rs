@@ -10,14 +10,14 @@
 //! their speed can change the bytes. Memory is bounded by the two channels.
 
 use std::{
-    io::{self, Write},
+    io,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
 };
 
-use super::Pieces;
+use super::{Out, Pieces};
 use crate::{
     ContentHash,
     pipe::{Chunk, join},
@@ -40,7 +40,7 @@ struct Job {
 pub(super) fn encode<E: Encoder>(
     new_encoder: impl Fn() -> io::Result<E> + Sync,
     (chunks, pieces): (Receiver<Chunk>, Option<&dyn Pieces>),
-    out: &mut (dyn Write + Send),
+    out: &mut Out<'_>,
     threads: usize,
 ) -> io::Result<()> {
     let threads = threads.max(1);
@@ -74,13 +74,14 @@ pub(super) fn encode<E: Encoder>(
 fn write_in_order(
     encoded: Receiver<Receiver<Encoded>>,
     pieces: Option<&dyn Pieces>,
-    out: &mut (dyn Write + Send),
+    out: &mut Out<'_>,
 ) -> io::Result<()> {
     for next in encoded {
         // A worker that is gone without an answer panicked, and its panic goes on in the scope.
         let Ok(encoded) = next.recv() else { break };
         let (plain, bytes) = encoded?;
-        out.write_all(&bytes)?;
+        let bytes = Arc::new(bytes);
+        out(Arc::clone(&bytes))?;
         if let (Some(pieces), Some(plain)) = (pieces, plain) {
             pieces.note(plain, &bytes);
         }

@@ -1,6 +1,6 @@
 //! The same bytes at any number of threads, and back again.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use super::*;
 use crate::pipe::{ChunkWriter, channel};
@@ -21,11 +21,15 @@ fn compress(compression: &Compression, input: &[u8], threads: usize, piece: usiz
     std::thread::scope(|scope| {
         let (sender, chunks) = channel();
         scope.spawn(move || {
-            let mut writer = compression.codec.chunk_writer(vec![sender]);
+            let mut writer = compression.codec.chunk_writer(vec![Box::new(sender)]);
             input.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
             writer.finish().unwrap();
         });
-        encode_with(compression, (chunks, None), &mut out, threads).unwrap();
+        let mut take = |chunk: Chunk| {
+            out.extend_from_slice(&chunk);
+            Ok(())
+        };
+        encode_with(compression, (chunks, None), &mut take, threads).unwrap();
     });
     out
 }
@@ -59,26 +63,21 @@ fn nothing_is_something() {
 
 #[test]
 fn a_writer_that_fails_ends_everything() {
-    struct Full(usize);
-    impl Write for Full {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
     let input = sample(20 << 20);
     for codec in [Codec::Gzip, Codec::Zstd, Codec::None] {
         std::thread::scope(|scope| {
             let (sender, chunks) = channel();
             let input = &input;
             let producer = scope.spawn(move || {
-                let mut writer = ChunkWriter::new(CHUNK_BYTES, vec![sender]);
+                let mut writer = ChunkWriter::new(CHUNK_BYTES, vec![Box::new(sender)]);
                 writer.write_all(input)
             });
-            let error = encode(&Compression::new(codec), chunks, None, &mut Full(1 << 20));
+            let mut left = 1usize << 20;
+            let mut full = |chunk: Chunk| {
+                left = left.checked_sub(chunk.len()).ok_or(io::ErrorKind::StorageFull)?;
+                Ok(())
+            };
+            let error = encode(&Compression::new(codec), chunks, None, &mut full);
             let kind = error.map_err(|error| error.kind());
             assert_eq!(kind, Err(io::ErrorKind::StorageFull), "{codec:?}");
             // Nobody waits for ever; an encoder may have taken everything before it failed.

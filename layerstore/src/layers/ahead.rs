@@ -1,78 +1,109 @@
-//! diffIDs that are worked out before their layer exists, while its files are still being read.
+//! diffIDs and compressed forms that are made before their layer exists, while its files are being read.
 //!
-//! sha256 takes as long as everything else of a layer together, and wants the tar in its order. Whoever
-//! knows what will be in a layer, all but the contents, hashes the tar as they come.
+//! sha256 takes as long as everything else of a layer together, compressing twice as long, and both want
+//! the tar in its order. Whoever knows what will be in a layer, all but the contents, makes them of the
+//! contents as they come.
 //!
-//! *Invariant:* a diffID is only taken for that of a layer whose table of contents is, contents
+//! *Invariant:* what was made is only taken for that of a layer whose table of contents is, contents
 //! included, the one that was hashed; so what was foreseen wrongly costs time and nothing else.
 
-use super::{Layer, Layers, compressed::hash_chunks, create::normal};
+use super::{
+    Layer, Layers,
+    create::normal,
+    pass::{Form, hash_pass},
+};
 use crate::{
     ContentHash, DiffId, StoreError,
     archive::{Epoch, TarWriter},
-    compress::CHUNK_BYTES,
-    pipe::{ChunkWriter, channel, join},
+    compress::Compression,
+    pipe::ChunkWriter,
     toc::{Entry, Kind, Toc},
 };
 
 /// A file's bytes, and their hash.
 pub type Content = (ContentHash, Vec<u8>);
 
-/// A layer that is not there yet, and the diffID of its tar.
+/// What was made of a layer that is not there yet.
 #[derive(Debug)]
 pub struct Ahead {
     toc: Toc,
     diff_id: DiffId,
     epoch: Option<Epoch>,
+    form: Option<Form>,
 }
 
-impl Ahead {
-    /// Hashes the tar of a layer with these entries, whose contents are not known.
+/// What a layer's times become, and how it is to be compressed, if at all.
+type How<'h> = (Option<Epoch>, Option<&'h Compression>);
+
+impl Layers {
+    /// Hashes the tar of a layer with these entries, whose contents are not known, and compresses it on
+    /// the way if asked to.
     ///
     /// `content` is asked for each file that is not empty, in the tar's order. If it has none, nothing
     /// comes of it.
-    pub fn hash(
+    pub fn foresee(
+        &self,
         entries: Vec<Entry>,
-        epoch: Option<Epoch>,
+        (epoch, compression): How<'_>,
         content: &mut dyn FnMut(&Entry) -> Option<Content>,
     ) -> Result<Option<Ahead>, StoreError> {
-        let mut entries = Toc::from_entries(normal(entries))?.into_entries();
-        let stream = |source| StoreError::Stream { action: "make the tar", source };
-        std::thread::scope(|scope| {
-            let (to_hash, chunks) = channel();
-            let hashed = scope.spawn(move || hash_chunks(chunks));
-            let mut tar = TarWriter::new(ChunkWriter::new(CHUNK_BYTES, vec![to_hash]), epoch);
-            for entry in &mut entries {
-                let mut bytes = Vec::new();
-                if entry.kind == Kind::File && entry.size > 0 {
-                    let Some((hash, content)) = content(entry) else { return Ok(None) };
-                    (entry.content, bytes) = (Some(hash), content);
-                }
-                tar.append_bytes(entry, &bytes).map_err(stream)?;
-            }
-            tar.finish().and_then(ChunkWriter::finish).map_err(stream)?;
-            let diff_id = DiffId::from_digest(join(hashed));
-            Ok(Some(Ahead { toc: Toc::from_entries(entries)?, diff_id, epoch }))
-        })
+        let toc = Toc::from_entries(normal(entries))?;
+        let bytes = toc.stats().bytes;
+        let (mut entries, mut is_whole) = (toc.into_entries(), false);
+        let tar = Box::new(|out: &mut ChunkWriter| {
+            is_whole = write_tar(&mut entries, epoch, content, out)?;
+            Ok(())
+        });
+        let (diff_id, form) = match compression {
+            None => (hash_pass(tar)?, None),
+            Some(how) => self.pass(how, bytes, tar).map(|(diff_id, form)| (diff_id, Some(form)))?,
+        };
+        if !is_whole {
+            return Ok(None);
+        }
+        Ok(Some(Ahead { toc: Toc::from_entries(entries)?, diff_id, epoch, form }))
     }
-}
 
-impl Layers {
-    /// Records a diffID that was worked out ahead, if it is the one of this layer; says whether it is.
-    pub fn adopt_diff_id(&self, layer: &Layer, ahead: &Ahead) -> Result<bool, StoreError> {
+    /// Records what was made ahead, if it is of this layer; says whether it is.
+    pub fn adopt_ahead(&self, layer: &Layer, ahead: Ahead) -> Result<bool, StoreError> {
         if *layer.toc()? != ahead.toc {
             return Ok(false);
         }
         if layer.recorded_diff_id(ahead.epoch).is_none() {
             self.record_diff_id(layer, ahead.epoch, &ahead.diff_id)?;
         }
+        if let Some(form) = ahead.form {
+            self.adopt_form(layer, ahead.epoch, form)?;
+        }
         Ok(true)
     }
+}
+
+/// Writes the tar of these entries, whose hashes come with their contents; false if one has none.
+fn write_tar(
+    entries: &mut [Entry],
+    epoch: Option<Epoch>,
+    content: &mut dyn FnMut(&Entry) -> Option<Content>,
+    out: &mut ChunkWriter,
+) -> Result<bool, StoreError> {
+    let stream = |source| StoreError::Stream { action: "make the tar", source };
+    let mut tar = TarWriter::new(out, epoch);
+    for entry in entries {
+        let mut bytes = Vec::new();
+        if entry.kind == Kind::File && entry.size > 0 {
+            let Some((hash, content)) = content(entry) else { return Ok(false) };
+            (entry.content, bytes) = (Some(hash), content);
+        }
+        tar.append_bytes(entry, &bytes).map_err(stream)?;
+    }
+    tar.finish().map_err(stream)?;
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compress::Codec;
     use crate::layers::tests::{Fixture, dir, fixture, link, new_fixture};
 
     /// Not in the tar's order, with what a layer does not keep.
@@ -83,7 +114,7 @@ mod tests {
         vec![timed, linked, fixture.file("d/a", &[7; 3000]), fixture.file("e", b""), dir("d")]
     }
 
-    fn hashed(fixture: &Fixture, entries: Vec<Entry>, epoch: Option<Epoch>) -> Ahead {
+    fn foreseen(fixture: &Fixture, entries: Vec<Entry>, how: How<'_>) -> Ahead {
         let mut asked = Vec::new();
         let mut content = |entry: &Entry| {
             asked.push(entry.path.to_string());
@@ -93,7 +124,7 @@ mod tests {
             std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
             Some((hash, bytes))
         };
-        let ahead = Ahead::hash(entries, epoch, &mut content).unwrap().unwrap();
+        let ahead = fixture.layers.foresee(entries, how, &mut content).unwrap().unwrap();
         assert_eq!(asked, ["d/a", "d/z"]);
         ahead
     }
@@ -102,9 +133,9 @@ mod tests {
     fn what_was_hashed_ahead_is_the_layer_s_diff_id() {
         for epoch in [None, Some(Epoch::Set(500))] {
             let fixture = fixture();
-            let ahead = hashed(&fixture, entries(&fixture), epoch);
+            let ahead = foreseen(&fixture, entries(&fixture), (epoch, None));
             let layer = fixture.layers.create(entries(&fixture)).unwrap();
-            assert!(fixture.layers.adopt_diff_id(&layer, &ahead).unwrap());
+            assert!(fixture.layers.adopt_ahead(&layer, ahead).unwrap());
             let other = new_fixture();
             let same = other.layers.create(entries(&other)).unwrap();
             let expected = other.layers.diff_id_at(&same, epoch).unwrap();
@@ -113,18 +144,48 @@ mod tests {
     }
 
     #[test]
+    fn a_form_that_was_made_ahead_is_the_one_that_would_be_made() {
+        for codec in [Codec::Gzip, Codec::Zstd, Codec::None] {
+            let (fixture, other) = (fixture(), new_fixture());
+            let how = Compression::new(codec);
+            let ahead = foreseen(&fixture, entries(&fixture), (None, Some(&how)));
+            let layer = fixture.layers.create(entries(&fixture)).unwrap();
+            assert!(fixture.layers.adopt_ahead(&layer, ahead).unwrap());
+            let same = other.layers.create(entries(&other)).unwrap();
+            let expected = other.layers.compressed(&same, &how, None).unwrap();
+            assert_eq!(fixture.layers.blobs().size(&expected.digest), Some(expected.size));
+            assert_eq!(fixture.layers.compressed(&layer, &how, None).unwrap(), expected);
+            let again = foreseen(&fixture, entries(&fixture), (None, Some(&how)));
+            assert!(fixture.layers.adopt_ahead(&layer, again).unwrap(), "once more does no harm");
+            assert_eq!(left_aside(&fixture), 0);
+        }
+    }
+
+    fn left_aside(fixture: &Fixture) -> usize {
+        std::fs::read_dir(fixture.layers.staging.path()).unwrap().count()
+    }
+
+    #[test]
     fn what_was_foreseen_wrongly_is_not_taken() {
         let fixture = fixture();
-        let ahead = hashed(&fixture, entries(&fixture), None);
         let mut changed = entries(&fixture);
         changed[2] = fixture.file("d/a", &[8; 3000]);
         let mut moded = entries(&fixture);
         moded[4].mode = 0o700;
+        let how = Compression::default();
         for others in [changed, moded] {
+            let ahead = foreseen(&fixture, entries(&fixture), (None, Some(&how)));
             let layer = fixture.layers.create(others).unwrap();
-            assert!(!fixture.layers.adopt_diff_id(&layer, &ahead).unwrap());
-            assert_eq!(layer.diff_id(), None);
+            assert!(!fixture.layers.adopt_ahead(&layer, ahead).unwrap());
+            assert_eq!((layer.diff_id(), left_aside(&fixture)), (None, 0));
+            assert_eq!(fixture.layers.blobs().list().unwrap(), []);
         }
-        assert!(Ahead::hash(entries(&fixture), None, &mut |_| None).unwrap().is_none());
+        assert!(
+            fixture
+                .layers
+                .foresee(entries(&fixture), (None, None), &mut |_| None)
+                .unwrap()
+                .is_none()
+        );
     }
 }

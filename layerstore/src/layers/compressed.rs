@@ -6,21 +6,22 @@
 //! ```
 
 use std::{
-    fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc::Receiver},
+    sync::Arc,
 };
 
-use super::{Layer, Layers, Origin, pieces::Pieces};
+use super::{
+    Layer, Layers, Origin,
+    pass::{Form, hash_pass},
+};
 use crate::{
-    DiffId, Digest, StoreError,
+    DiffId, StoreError,
     archive::{Epoch, TarWriter},
     atomic::read_record,
-    compress::{self, CHUNK_BYTES, Codec, Compression},
-    digest::Sha256,
+    compress::{CHUNK_BYTES, Codec, Compression},
     oci::Descriptor,
-    pipe::{Chunk, channel, channel_of_large, join},
+    pipe::ChunkWriter,
     toc::Kind,
 };
 
@@ -42,7 +43,8 @@ impl Layers {
         if let Some(known) = layer.recorded_diff_id(epoch) {
             return Ok(known);
         }
-        let (diff_id, _) = self.pass(layer, epoch, None)?;
+        let tar = |out: &mut ChunkWriter| self.write_tar(layer, out, epoch);
+        let diff_id = hash_pass(Box::new(tar))?;
         self.record_diff_id(layer, epoch, &diff_id)?;
         Ok(diff_id)
     }
@@ -105,13 +107,9 @@ impl Layers {
         if let Some(known) = self.recorded(&record)? {
             return Ok(known);
         }
-        let form = compression.format_name();
-        let pieces = match compression.codec {
-            Codec::None => None,
-            _ => self.pieces(&form, layer.toc()?.stats().bytes),
-        };
-        let how = Encoding { compression, pieces: pieces.as_ref() };
-        let (diff_id, compressed) = self.pass(layer, epoch, Some(how))?;
+        let bytes = layer.toc()?.stats().bytes;
+        let tar = |out: &mut ChunkWriter| self.write_tar(layer, out, epoch);
+        let (diff_id, form) = self.pass(compression, bytes, Box::new(tar))?;
         let known = layer.recorded_diff_id(epoch);
         if let Some(expected) = known.filter(|known| *known != diff_id) {
             return Err(StoreError::DiffIdMismatch { expected, actual: diff_id });
@@ -119,13 +117,34 @@ impl Layers {
         if known.is_none() {
             self.record_diff_id(layer, epoch, &diff_id)?;
         }
-        let (digest, size) = compressed.unwrap_or((diff_id.digest(), 0));
-        let descriptor = Descriptor::new(compression.codec.media_type(), digest, size);
-        if let Some(pieces) = pieces {
-            self.keep_pieces(&record, pieces, &digest)?;
+        self.keep_form(&record, form)
+    }
+
+    /// Takes a compressed form that was made ahead of its layer, unless there is one.
+    pub(super) fn adopt_form(
+        &self,
+        layer: &Layer,
+        epoch: Option<Epoch>,
+        form: Form,
+    ) -> Result<(), StoreError> {
+        let record = record_path(layer, &form.compression, own_epoch(layer, epoch));
+        let _lock = layer.lock()?;
+        match self.recorded(&record)? {
+            Some(_) => Ok(()),
+            None => self.keep_form(&record, form).map(drop),
+        }
+    }
+
+    /// Makes the form a blob, and records it.
+    fn keep_form(&self, record: &Path, form: Form) -> Result<Descriptor, StoreError> {
+        self.blobs.adopt(form.path(), &form.digest)?;
+        let media_type = form.compression.codec.media_type();
+        let descriptor = Descriptor::new(media_type, form.digest, form.size);
+        if let Some(pieces) = form.pieces {
+            self.keep_pieces(record, pieces, &form.digest)?;
         }
         let json = serde_json::to_vec(&descriptor).expect("because a descriptor has string keys");
-        self.staging.write(&record, &json)?;
+        self.staging.write(record, &json)?;
         Ok(descriptor)
     }
 
@@ -137,55 +156,6 @@ impl Layers {
         let here = |known: &Descriptor| self.blobs.size(&known.digest) == Some(known.size);
         Ok(descriptor.filter(here))
     }
-
-    /// One pass over the layer's tar: its diffID and, if asked for, the compressed blob.
-    fn pass(
-        &self,
-        layer: &Arc<Layer>,
-        epoch: Option<Epoch>,
-        encoding: Option<Encoding<'_>>,
-    ) -> Result<(DiffId, Option<(Digest, u64)>), StoreError> {
-        let target = encoding
-            .map(|encoding| self.staging.new_file().map(|(path, file)| (encoding, path, file)))
-            .transpose()?;
-        let codec = encoding.map_or(Codec::None, |how| how.compression.codec);
-        let channel = if codec == Codec::Zstd { channel_of_large } else { channel };
-        std::thread::scope(|scope| {
-            let (to_hash, hashed) = channel();
-            let hash = scope.spawn(move || hash_chunks(hashed));
-            let mut consumers = vec![to_hash];
-            let encode = target.map(|(encoding, path, file)| {
-                let (to_encoder, chunks) = channel();
-                consumers.push(to_encoder);
-                scope.spawn(move || encode_file(encoding, chunks, path, file))
-            });
-            let mut chunks = codec.chunk_writer(consumers);
-            let produced = self.write_tar(layer, &mut chunks, epoch);
-            let finished = match &produced {
-                Ok(()) => chunks.finish().map(drop),
-                // The consumers must not take a half for the whole, but their results are dropped.
-                Err(_) => Ok(()),
-            };
-            let diff_id = DiffId::from_digest(join(hash));
-            let encoded = encode.map(join).transpose();
-            // A full disk breaks the producer's pipe: the encoder knows why.
-            let encoded = encoded?;
-            produced?;
-            finished.map_err(|source| StoreError::Stream { action: "make the tar", source })?;
-            let compressed = encoded.map(|(path, written)| {
-                let (digest, size) = written.finish(&diff_id);
-                self.blobs.adopt(&path, &digest).map(|()| (digest, size))
-            });
-            Ok((diff_id, compressed.transpose()?))
-        })
-    }
-}
-
-/// How a layer is compressed, and what of it may be compressed already.
-#[derive(Clone, Copy)]
-struct Encoding<'a> {
-    compression: &'a Compression,
-    pieces: Option<&'a Pieces>,
 }
 
 /// What came as a blob is never changed, so it has no epoch.
@@ -196,56 +166,4 @@ fn own_epoch(layer: &Layer, epoch: Option<Epoch>) -> Option<Epoch> {
 fn record_path(layer: &Layer, compression: &Compression, epoch: Option<Epoch>) -> PathBuf {
     let epoch = epoch.map_or_else(String::new, |epoch| format!(".{}", epoch.label()));
     layer.directory().join(format!("{}{epoch}.json", compression.format_name()))
-}
-
-pub(super) fn hash_chunks(chunks: Receiver<Chunk>) -> Digest {
-    let mut hasher = Sha256::new();
-    for chunk in chunks {
-        hasher.update(&chunk);
-    }
-    hasher.finish()
-}
-
-fn encode_file(
-    Encoding { compression, pieces }: Encoding<'_>,
-    chunks: Receiver<Chunk>,
-    path: PathBuf,
-    file: File,
-) -> Result<(PathBuf, HashingFile), StoreError> {
-    // Uncompressed bytes are hashed already, as the diffID.
-    let hasher = (compression.codec != Codec::None).then(Sha256::new);
-    let mut out = HashingFile { file, hasher, size: 0 };
-    let pieces = pieces.map(|pieces| pieces as &dyn compress::Pieces);
-    compress::encode(compression, chunks, pieces, &mut out)
-        .map_err(StoreError::io("write", &path))?;
-    Ok((path, out))
-}
-
-/// A file that is hashed while it is written.
-struct HashingFile {
-    file: File,
-    hasher: Option<Sha256>,
-    size: u64,
-}
-
-impl HashingFile {
-    fn finish(self, diff_id: &DiffId) -> (Digest, u64) {
-        let digest = self.hasher.map_or(diff_id.digest(), Sha256::finish);
-        (digest, self.size)
-    }
-}
-
-impl Write for HashingFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&bytes[..count]);
-        }
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

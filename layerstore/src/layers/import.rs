@@ -16,16 +16,14 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
-use super::{
-    BlobForm, Layer, Layers, Origin, compressed::hash_chunks, early::EarlyTree, sound::stage_tree,
-};
+use super::{BlobForm, Layer, Layers, Origin, early::EarlyTree, sound::stage_tree};
 use crate::{
     ContentHash, DiffId, Digest, LayerId, StoreError,
     archive::{ArchiveError, Assembler, ReadLimits, TarReader},
     compress::{self, Codec},
-    digest::Sha256,
+    digest::both::{ToHash, hash_two},
     limits::LAYER_BYTES_MAX,
-    pipe::{Chunk, ChunkReader, ChunkWriter, channel, join},
+    pipe::{CHANNEL_CHUNKS, Chunk, ChunkReader, ChunkWriter, Consumer, Consumers, channel, join},
     toc::{Entry, Kind, Toc},
 };
 
@@ -219,37 +217,38 @@ fn examine_into(
     std::thread::scope(|scope| {
         let (to_blob, blob_chunks) = channel();
         let (to_decoder, raw_chunks) = channel();
-        let (to_hash, plain_chunks) = channel();
+        let ([blob_hash, plain_hash], hashing) = hash_two(scope, CHANNEL_CHUNKS);
         let (to_tar, tar_chunks) = channel();
         let read = scope.spawn(move || {
-            let mut chunks = ChunkWriter::new(CHUNK_BYTES, vec![to_blob, to_decoder]);
+            let mut chunks =
+                ChunkWriter::new(CHUNK_BYTES, vec![Box::new(to_blob), Box::new(to_decoder)]);
             if to_the_end {
                 chunks = chunks.consumers_may_leave();
             }
             chunks.copy_from(reader)?;
             chunks.finish()
         });
-        let blob = scope.spawn(move || keep_blob(blob_chunks, file));
+        let blob = scope.spawn(move || keep_blob(blob_chunks, file, &blob_hash));
         let decode = scope.spawn(move || {
             let (codec, mut plain) = compress::decoder(ChunkReader::new(raw_chunks))?;
             // Plain bytes are hashed as the blob that they are.
-            let consumers = match codec {
-                Codec::None => vec![to_tar],
-                _ => vec![to_tar, to_hash],
-            };
+            let mut consumers: Consumers = vec![Box::new(to_tar)];
+            if codec != Codec::None {
+                consumers.push(Box::new(plain_hash));
+            }
             let mut chunks = ChunkWriter::new(CHUNK_BYTES, consumers);
             chunks.copy_from(&mut plain)?;
             chunks.finish()?;
             Ok::<Codec, io::Error>(codec)
         });
-        let hash = scope.spawn(move || hash_chunks(plain_chunks));
         let tar = ChunkReader::new(tar_chunks);
         let entries = match early {
             Some(early) => early.read(tar),
             None => read_entries(tar, &mut hash_data),
         };
-        let (read, decoded, hashed) = (join(read), join(decode), join(hash));
-        let blob = join(blob)?;
+        let (read, decoded, kept) = (join(read), join(decode), join(blob));
+        let [blob, plain] = hashing.join();
+        let blob = (blob, kept?);
         real_error(read)
             .map_err(|source| StoreError::Stream { action: "read the layer", source })?;
         let layer = real_error(decoded)
@@ -258,7 +257,7 @@ fn examine_into(
             .map(|(codec, toc)| {
                 // It is there, as nobody stopped early.
                 let codec = codec.unwrap_or(Codec::None);
-                let diff_id = if codec == Codec::None { blob.0 } else { hashed };
+                let diff_id = if codec == Codec::None { blob.0 } else { plain };
                 Verified { blob, codec, diff_id: DiffId::from_digest(diff_id), toc, tree: None }
             });
         Ok(Examined { blob, layer })
@@ -277,16 +276,17 @@ fn real_error<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 fn keep_blob(
     chunks: Receiver<Chunk>,
     mut file: Option<(PathBuf, File)>,
-) -> Result<(Digest, u64), StoreError> {
-    let (mut hasher, mut size) = (Sha256::new(), 0);
+    hash: &ToHash,
+) -> Result<u64, StoreError> {
+    let mut size = 0;
     for chunk in chunks {
         if let Some((path, file)) = &mut file {
             file.write_all(&chunk).map_err(StoreError::io("write", path.as_path()))?;
         }
-        hasher.update(&chunk);
         size += chunk.len() as u64;
+        hash.take(chunk);
     }
-    Ok((hasher.finish(), size))
+    Ok(size)
 }
 
 /// The entries of a layer's tar; reads to the very end of the stream.

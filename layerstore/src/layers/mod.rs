@@ -23,6 +23,7 @@ mod import;
 mod makers;
 mod meta;
 mod own;
+mod pass;
 pub(crate) mod pieces;
 mod sound;
 mod stack;

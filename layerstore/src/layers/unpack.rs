@@ -45,7 +45,7 @@ impl Layers {
             let (to_tar, chunks) = channel();
             let decode = scope.spawn(move || {
                 let (_, mut plain) = compress::decoder(compressed)?;
-                let mut chunks = ChunkWriter::new(CHUNK_BYTES, vec![to_tar]);
+                let mut chunks = ChunkWriter::new(CHUNK_BYTES, vec![Box::new(to_tar)]);
                 chunks.copy_from(&mut plain)?;
                 chunks.finish()
             });
