@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     fmt::Debug,
     io::{self, BufRead, Read, Write},
+    ops::Deref,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -61,7 +62,28 @@ const KEPT_CHUNKS: usize = 2 * CHANNEL_CHUNKS;
 const KEPT_LARGE_CHUNKS: usize = 4 * LARGE_CHUNKS;
 
 /// A piece of a stream.
-pub(crate) type Chunk = Arc<Vec<u8>>;
+pub(crate) type Chunk = Arc<Piece>;
+
+/// Bytes at the beginning of a buffer that is to be used again: what is behind them is left as it was.
+#[derive(Debug, Default)]
+pub(crate) struct Piece {
+    buffer: Vec<u8>,
+    length: usize,
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(buffer: Vec<u8>) -> Piece {
+        Piece { length: buffer.len(), buffer }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
 
 /// A bounded channel of chunks.
 pub(crate) fn channel() -> (SyncSender<Chunk>, Receiver<Chunk>) {
@@ -101,6 +123,8 @@ pub(crate) struct ChunkWriter {
     /// Chunks that were sent last: the first is used again when every consumer is done with it.
     sent: VecDeque<Chunk>,
     written: u64,
+    /// A chunk with less room than this is sent.
+    room: usize,
     /// Whether the others go on when a consumer is gone.
     may_leave: bool,
 }
@@ -108,14 +132,19 @@ pub(crate) struct ChunkWriter {
 impl ChunkWriter {
     pub(crate) fn new(chunk_bytes: usize, consumers: Consumers) -> ChunkWriter {
         let (buffer, sent) = (vec![0; chunk_bytes], VecDeque::new());
-        let (filled, written, may_leave) = (0, 0, false);
+        let (filled, written, room, may_leave) = (0, 0, 1, false);
         let cuts = None;
-        ChunkWriter { consumers, chunk_bytes, cuts, buffer, filled, sent, written, may_leave }
+        ChunkWriter { consumers, chunk_bytes, cuts, buffer, filled, sent, written, room, may_leave }
     }
 
     /// One that cuts by content.
     pub(crate) fn cutting(cuts: Cuts, consumers: Consumers) -> ChunkWriter {
         ChunkWriter { cuts: Some(cuts), ..ChunkWriter::new(cuts.max, consumers) }
+    }
+
+    /// Every reading has room for so many bytes: a chunk may be that much shorter.
+    pub(crate) fn with_room(self, room: usize) -> ChunkWriter {
+        ChunkWriter { room, ..self }
     }
 
     /// A consumer that is gone does not stop the producer as long as there is another one.
@@ -134,14 +163,12 @@ impl ChunkWriter {
     fn send(&mut self) -> io::Result<()> {
         let cut = self.cuts.map_or(self.filled, |cuts| cuts.first_in(&self.buffer[..self.filled]));
         let mut next = self.next_buffer();
-        // One that was cut shorter is as long as all of them again.
-        next.resize(self.chunk_bytes, 0);
         // What is behind the cut begins the next chunk.
         let rest = cut..self.filled;
         self.filled = rest.len();
         next[..self.filled].copy_from_slice(&self.buffer[rest]);
-        self.buffer.truncate(cut);
-        let chunk = Arc::new(std::mem::replace(&mut self.buffer, next));
+        let buffer = std::mem::replace(&mut self.buffer, next);
+        let chunk = Arc::new(Piece { buffer, length: cut });
         self.sent.push_back(Arc::clone(&chunk));
         let before = self.consumers.len();
         self.consumers.retain(|consumer| consumer.take(Arc::clone(&chunk)));
@@ -162,7 +189,8 @@ impl ChunkWriter {
             return fresh();
         }
         // With more than these a consumer keeps what it got: it is left to it.
-        self.sent.pop_front().and_then(|chunk| Arc::try_unwrap(chunk).ok()).unwrap_or_else(fresh)
+        let done = self.sent.pop_front().and_then(|chunk| Arc::try_unwrap(chunk).ok());
+        done.map_or_else(fresh, |piece| piece.buffer)
     }
 
     /// Sends all of `reader`, read straight into the chunks.
@@ -177,7 +205,7 @@ impl ChunkWriter {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            if self.filled == self.chunk_bytes {
+            if self.chunk_bytes - self.filled < self.room {
                 self.send()?;
             }
         }

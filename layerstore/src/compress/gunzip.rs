@@ -14,10 +14,14 @@ use memchr::memmem;
 
 use super::{CHUNK_BYTES, gzip::HEADER};
 
+/// What a member of ours holds at most. Who reads with room for it gets members where they are wanted,
+/// not copied.
+pub(crate) const PLAIN_BYTES_MAX: usize = CHUNK_BYTES;
 /// A member of ours is not longer: noise is stored, with five bytes for 64 KiB.
-const MEMBER_BYTES_MAX: usize = CHUNK_BYTES + (16 << 10);
+const MEMBER_BYTES_MAX: usize = PLAIN_BYTES_MAX + (16 << 10);
 /// Bytes read ahead; what is left of them is moved to the front seldom enough.
 const WINDOW_BYTES: usize = 2 << 20;
+const WINDOW_BYTES_MIN: usize = 64 << 10;
 /// Places that are tried as the end of a member.
 const ENDS_TRIED: usize = 4;
 /// Where a header says how hard the encoder tried.
@@ -37,7 +41,8 @@ pub(super) enum Gunzip<R> {
 pub(super) struct Members<R> {
     reader: R,
     window: Vec<u8>,
-    /// What of the window was decompressed.
+    /// What of the window was read, and what of that was decompressed.
+    filled: usize,
     done: usize,
     ended: bool,
     decompressor: Decompressor,
@@ -52,10 +57,11 @@ impl<R: BufRead> Gunzip<R> {
         Gunzip::Members(Box::new(Members {
             reader,
             window: Vec::new(),
+            filled: 0,
             done: 0,
             ended: false,
             decompressor: Decompressor::new(),
-            plain: vec![0; CHUNK_BYTES],
+            plain: Vec::new(),
             length: 0,
             given: 0,
         }))
@@ -78,13 +84,22 @@ impl<R: BufRead> Read for Gunzip<R> {
                 return Ok(count);
             }
             members.fill()?;
-            if members.done == members.window.len() {
+            if members.done == members.filled {
                 return Ok(0);
             }
-            if !members.next()
-                && let Gunzip::Members(members) = std::mem::replace(self, Gunzip::Moved)
-            {
-                let Members { reader, mut window, done, .. } = *members;
+            let is_known = if buffer.len() < PLAIN_BYTES_MAX {
+                members.next_aside()
+            } else {
+                // Straight to where it is wanted. An empty member is not the end.
+                match members.next(buffer) {
+                    Some(0) => continue,
+                    Some(length) => return Ok(length),
+                    None => false,
+                }
+            };
+            if !is_known && let Gunzip::Members(members) = std::mem::replace(self, Gunzip::Moved) {
+                let Members { reader, mut window, filled, done, .. } = *members;
+                window.truncate(filled);
                 window.drain(..done);
                 let whole = Cursor::new(window).chain(reader);
                 *self = Gunzip::Stream(Box::new(MultiGzDecoder::new(whole)));
@@ -96,38 +111,61 @@ impl<R: BufRead> Read for Gunzip<R> {
 impl<R: BufRead> Members<R> {
     /// Reads until the next member must be in the window.
     fn fill(&mut self) -> io::Result<()> {
-        if self.ended || self.window.len() - self.done > MEMBER_BYTES_MAX {
+        if self.ended || self.filled - self.done > MEMBER_BYTES_MAX {
             return Ok(());
         }
-        self.window.drain(..self.done);
-        self.done = 0;
-        let want = (WINDOW_BYTES - self.window.len()) as u64;
-        let read = self.reader.by_ref().take(want).read_to_end(&mut self.window)?;
-        self.ended = (read as u64) < want;
+        self.window.copy_within(self.done..self.filled, 0);
+        (self.filled, self.done) = (self.filled - self.done, 0);
+        while self.filled < WINDOW_BYTES {
+            if self.filled == self.window.len() {
+                // What is short needs no long window.
+                let length = (2 * self.filled).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES);
+                self.window.resize(length, 0);
+            }
+            match self.reader.read(&mut self.window[self.filled..]) {
+                Ok(0) => {
+                    self.ended = true;
+                    break;
+                }
+                Ok(count) => self.filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
-    /// Decompresses a member; false if it is not known where it ends.
-    fn next(&mut self) -> bool {
-        let rest = &self.window[self.done..];
+    /// Decompresses a member to give it piece by piece; false if it is not known where it ends.
+    fn next_aside(&mut self) -> bool {
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.resize(PLAIN_BYTES_MAX, 0);
+        let length = self.next(&mut plain);
+        (self.plain, self.length, self.given) = (plain, length.unwrap_or(0), 0);
+        length.is_some()
+    }
+
+    /// Decompresses a member into `plain`, and says how long it is; none if it is not known where it ends.
+    fn next(&mut self, plain: &mut [u8]) -> Option<usize> {
+        let rest = &self.window[self.done..self.filled];
         if !is_header(rest) {
-            return false;
+            return None;
         }
         let near = &rest[..rest.len().min(MEMBER_BYTES_MAX + HEADER.len())];
         let last = (self.ended && near.len() == rest.len()).then_some(rest.len());
         let next = memmem::find_iter(&near[1..], &HEADER[..LEVEL_AT]).map(|at| at + 1);
         let next = next.filter(|at| is_header(&near[*at..]));
         for end in next.chain(last).take(ENDS_TRIED) {
-            let plain = self.decompressor.gzip_decompress(&rest[..end], &mut self.plain);
-            let Ok(length) = plain else { continue };
-            if !ends_at(&rest[..end], &self.plain[..length]) {
-                return false;
+            // Where the CRC stands that this checks, it does not say: so it is worked out once more. The
+            // deflate data alone would let bytes between its end and the trailer pass.
+            let bytes = &rest[..end];
+            let Ok(length) = self.decompressor.gzip_decompress(bytes, plain) else { continue };
+            if !ends_at(bytes, &plain[..length]) {
+                return None;
             }
-            (self.length, self.given) = (length, 0);
             self.done += end;
-            return true;
+            return Some(length);
         }
-        false
+        None
     }
 }
 
@@ -156,11 +194,24 @@ mod tests {
 
     use super::*;
 
+    /// What is read does not depend on the room for it.
     fn read(bytes: &[u8]) -> (io::Result<Vec<u8>>, bool) {
-        let mut gunzip = Gunzip::new(bytes);
-        let mut plain = Vec::new();
-        let result = gunzip.read_to_end(&mut plain).map(|_| plain);
-        (result, matches!(gunzip, Gunzip::Members(_)))
+        let mut buffer = vec![0; PLAIN_BYTES_MAX];
+        let [aside, straight] = [1000, PLAIN_BYTES_MAX].map(|room| {
+            let (mut gunzip, buffer) = (Gunzip::new(bytes), &mut buffer[..room]);
+            let mut plain = Vec::new();
+            let result = loop {
+                match gunzip.read(buffer) {
+                    Ok(0) => break Ok(()),
+                    Ok(count) => plain.extend_from_slice(&buffer[..count]),
+                    Err(error) => break Err(error),
+                }
+            };
+            (result, plain, matches!(gunzip, Gunzip::Members(_)))
+        });
+        assert!(aside.1 == straight.1 && aside.2 == straight.2);
+        assert_eq!(aside.0.is_ok(), straight.0.is_ok());
+        (straight.0.map(|()| straight.1), straight.2)
     }
 
     fn reference(bytes: &[u8]) -> Option<Vec<u8>> {

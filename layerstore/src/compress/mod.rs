@@ -134,6 +134,14 @@ impl Compression {
 
 /// The size of a tar's chunks where nothing asks for another one, and of gzip's largest.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
+/// Decompressed bytes that go from thread to thread at once, at most: a long member of ours, or short ones
+/// together.
+const DECODED_CHUNK_BYTES: usize = CHUNK_BYTES + (256 << 10);
+
+/// Reads a [`decoder`] into chunks with room for what it gives at once, so that nothing is copied twice.
+pub(crate) fn decoded_chunks(consumers: Consumers) -> ChunkWriter {
+    ChunkWriter::new(DECODED_CHUNK_BYTES, consumers).with_room(gunzip::PLAIN_BYTES_MAX)
+}
 
 /// What chunks became when they were compressed in this very way before.
 pub(crate) trait Pieces: Sync {

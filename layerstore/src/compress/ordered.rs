@@ -80,7 +80,7 @@ fn write_in_order(
         // A worker that is gone without an answer panicked, and its panic goes on in the scope.
         let Ok(encoded) = next.recv() else { break };
         let (plain, bytes) = encoded?;
-        let bytes = Arc::new(bytes);
+        let bytes: Chunk = Arc::new(bytes.into());
         out(Arc::clone(&bytes))?;
         if let (Some(pieces), Some(plain)) = (pieces, plain) {
             pieces.note(plain, &bytes);

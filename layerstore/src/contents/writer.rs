@@ -223,7 +223,7 @@ impl OpenPack {
     ) -> Result<(), StoreError> {
         let mut chunk = head.to_vec();
         while !chunk.is_empty() {
-            let shared = Arc::new(chunk);
+            let shared: Chunk = Arc::new(chunk.into());
             // Whoever hashes takes all there is.
             to_hash.send(Arc::clone(&shared)).unwrap_or_default();
             self.append(&shared)?;

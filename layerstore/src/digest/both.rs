@@ -290,7 +290,7 @@ mod tests {
 
     fn send(chunks: &[(usize, Vec<u8>)], ends: &[ToHash; 2]) {
         for (stream, chunk) in chunks {
-            assert!(ends[*stream].take(Arc::new(chunk.clone())));
+            assert!(ends[*stream].take(Arc::new(chunk.clone().into())));
         }
     }
 

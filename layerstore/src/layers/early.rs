@@ -12,7 +12,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, BufRead, Read},
+    io::{self, BufRead},
     num::NonZeroU64,
     path::PathBuf,
 };
@@ -168,18 +168,18 @@ impl Files<'_, '_> {
         tar: &mut TarReader<R>,
         entry: &mut Entry,
     ) -> Result<(), StoreError> {
-        let mut data = Hashing { tar, hasher: blake3::Hasher::new() };
-        let made = self.tree.file(&mut self.parent, entry, &mut data);
-        let Hashing { tar, mut hasher } = data;
-        if made.is_err() {
-            *self.made = None;
-        }
-        // What was not written is hashed all the same.
+        let mut file = self.tree.begin_file(&mut self.parent, entry);
+        let mut hasher = blake3::Hasher::new();
         tar.each_piece(|piece| {
+            // What cannot be written is hashed all the same.
+            if let Ok(file) = &mut file {
+                file.write(piece);
+            }
             hasher.update(piece);
         })?;
         entry.content = Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()));
-        if made.is_ok() && self.tree.share_instead(&mut self.parent, entry).is_err() {
+        let made = file.and_then(|file| self.tree.finish_file(file, entry));
+        if made.and_then(|()| self.tree.share_instead(&mut self.parent, entry)).is_err() {
             *self.made = None;
         }
         Ok(())
@@ -193,20 +193,6 @@ impl Files<'_, '_> {
         {
             self.tree.share_with(donor);
         }
-    }
-}
-
-/// The data of the member that a reader is at, hashed.
-struct Hashing<'a, R> {
-    tar: &'a mut TarReader<R>,
-    hasher: blake3::Hasher,
-}
-
-impl<R: Read> Read for Hashing<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.tar.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
     }
 }
 

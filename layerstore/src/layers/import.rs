@@ -236,7 +236,7 @@ fn examine_into(
             if codec != Codec::None {
                 consumers.push(Box::new(plain_hash));
             }
-            let mut chunks = ChunkWriter::new(CHUNK_BYTES, consumers);
+            let mut chunks = compress::decoded_chunks(consumers);
             chunks.copy_from(&mut plain)?;
             chunks.finish()?;
             Ok::<Codec, io::Error>(codec)

@@ -15,13 +15,11 @@ use crate::{
     StoreError,
     archive::{ReadLimits, TarReader},
     compress,
-    pipe::{ChunkReader, ChunkWriter, channel, join},
+    pipe::{ChunkReader, channel, join},
     toc::{Entry, Kind, Toc},
     tree::{ParentCache, TreeMaker},
 };
 
-/// Bytes that go from the decoder to the unpacker at once.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Files that are still to come, by where they are in the tar.
 type Wanted<'t> = HashMap<NonZeroU64, &'t Entry>;
 
@@ -45,7 +43,7 @@ impl Layers {
             let (to_tar, chunks) = channel();
             let decode = scope.spawn(move || {
                 let (_, mut plain) = compress::decoder(compressed)?;
-                let mut chunks = ChunkWriter::new(CHUNK_BYTES, vec![Box::new(to_tar)]);
+                let mut chunks = compress::decoded_chunks(vec![Box::new(to_tar)]);
                 chunks.copy_from(&mut plain)?;
                 chunks.finish()
             });
@@ -124,7 +122,9 @@ fn read_tar<'t>(
         };
         wanted.remove(&at);
         if entry.size > SMALL_BYTES {
-            tree.file(&mut parent, entry, tar)?;
+            let mut file = tree.begin_file(&mut parent, entry)?;
+            tar.each_piece(|piece| file.write(piece))?;
+            tree.finish_file(file, entry)?;
             continue;
         }
         if makers.add(entry, small_data(tar, entry)?) {

@@ -10,6 +10,7 @@
 //! bits of), extended attributes (likewise), times.
 
 mod meta;
+mod sparse;
 #[cfg(test)]
 mod tests;
 pub(crate) mod twin;
@@ -17,7 +18,7 @@ pub(crate) mod twin;
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{fd::OwnedFd, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -32,6 +33,7 @@ use rustix::{
 pub use meta::OverlayXattr;
 use meta::{apply_fd, apply_link};
 pub(crate) use meta::{is_overlay_name, set_mtime};
+pub(crate) use sparse::SparseFile;
 
 use crate::{
     LayerPath, StoreError,
@@ -42,7 +44,7 @@ use crate::{
 
 /// Files made by one task: enough to share a parent, few enough to share work.
 const FILES_PER_TASK: usize = 64;
-/// Bytes moved at once; a chunk of zeros this long becomes a hole.
+/// Bytes moved at once.
 const COPY_BYTES: usize = 1 << 17;
 
 /// A tree in the making.
@@ -175,9 +177,31 @@ impl TreeMaker {
         entry: &Entry,
         content: &mut dyn Read,
     ) -> Result<(), StoreError> {
-        let mut file = self.new_file(parent, entry)?;
-        let write = copy_sparsely(content, &mut file, entry.size);
-        write.map_err(self.error("write", &entry.path))?;
+        let mut file = self.begin_file(parent, entry)?;
+        let content = &mut content.take(entry.size);
+        let mut buffer = vec![0; COPY_BYTES.min(entry.size as usize + 1)];
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => return self.finish_file(file, entry),
+                Ok(count) => file.write(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.error("write", &entry.path)(error)),
+            }
+        }
+    }
+
+    /// Begins a file whose content comes piece by piece.
+    pub(crate) fn begin_file(
+        &self,
+        parent: &mut ParentCache,
+        entry: &Entry,
+    ) -> Result<SparseFile, StoreError> {
+        Ok(SparseFile::new(self.new_file(parent, entry)?))
+    }
+
+    /// The file has all its content, if that is as long as `entry` says.
+    pub(crate) fn finish_file(&self, file: SparseFile, entry: &Entry) -> Result<(), StoreError> {
+        let file = file.finish(entry.size).map_err(self.error("write", &entry.path))?;
         apply_fd(&file, entry).map_err(self.error("set the metadata of", &entry.path))
     }
 
@@ -363,29 +387,4 @@ fn copy_by_hand(located: &Located, file: &File, buffer: &mut Vec<u8>) -> io::Res
         at += buffer.len() as u64;
     }
     Ok(())
-}
-
-/// Writes all of `content`, long runs of zeros as holes.
-fn copy_sparsely(content: &mut dyn Read, file: &mut File, size: u64) -> io::Result<()> {
-    let mut buffer = vec![0; COPY_BYTES.min(size as usize)];
-    let mut at = 0u64;
-    while at < size {
-        let mut filled = 0;
-        let want = (size - at).min(buffer.len() as u64) as usize;
-        while filled < want {
-            match content.read(&mut buffer[filled..want]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let chunk = &buffer[..want];
-        if want < COPY_BYTES || chunk.iter().any(|byte| *byte != 0) {
-            file.write_all_at(chunk, at)?;
-        }
-        at += want as u64;
-    }
-    file.set_len(size)?;
-    file.flush()
 }
