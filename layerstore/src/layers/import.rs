@@ -12,9 +12,11 @@
 use std::{
     fs::File,
     io::{self, BufRead, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc::Receiver},
 };
+
+use rustix::fs::ioctl_ficlone;
 
 use super::{BlobForm, Layer, Layers, Origin, early::EarlyTree, sound::stage_tree};
 use crate::{
@@ -81,7 +83,7 @@ impl Layers {
         expected: Expected,
         purpose: Purpose,
     ) -> Result<Arc<Layer>, StoreError> {
-        let (path, verified) = self.verify_copy(reader, expected, purpose)?;
+        let (path, verified) = self.verify_copy(reader, None, expected, purpose)?;
         self.blobs.adopt(&path, &verified.blob.0)?;
         self.keep(verified)
     }
@@ -108,18 +110,29 @@ impl Layers {
     }
 
     /// Copies a layer into a file aside, where it can be adopted, and reads it on the way.
+    ///
+    /// What the reader gives may be the whole of `source`: where the file system lets two files share
+    /// their blocks, nothing is copied then. The copy is read, and not what may change meanwhile.
     pub(crate) fn verify_copy(
         &self,
         reader: &mut (dyn Read + Send),
+        source: Option<&Path>,
         expected: Expected,
         purpose: Purpose,
     ) -> Result<(PathBuf, Verified), StoreError> {
-        let (path, file) = self.staging.new_file()?;
+        let (path, mut file) = self.staging.new_file()?;
         let early = match purpose {
             Purpose::Keep => None,
             Purpose::Run => Some(EarlyTree::begin(self)?),
         };
-        match verify_into(reader, expected, Some((path.clone(), file)), early) {
+        let source = source.and_then(|source| File::open(source).ok());
+        let is_copied = source.is_some_and(|source| ioctl_ficlone(&file, source).is_ok());
+        let verified = if is_copied {
+            verify_into(&mut file, expected, None, early)
+        } else {
+            verify_into(reader, expected, Some((path.clone(), file)), early)
+        };
+        match verified {
             Ok(verified) => Ok((path, verified)),
             Err(error) => {
                 // Nobody is told: the staging directory is swept as a whole.

@@ -81,7 +81,8 @@ impl dyn Members + '_ {
         let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
         let blob = digest.map(|digest| (digest, opened.size));
         let expected = Expected { blob, diff_id: Some(diff_id) };
-        match store.layers().verify_copy(&mut *opened.reader, expected, purpose) {
+        let (layers, source) = (store.layers(), opened.path.as_deref());
+        match layers.verify_copy(&mut *opened.reader, source, expected, purpose) {
             Err(StoreError::Mismatch { actual, .. }) => {
                 Err(TransferError::Lying { name: name.into(), actual })
             }

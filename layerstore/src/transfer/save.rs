@@ -145,7 +145,8 @@ fn write_layout(
             continue;
         }
         let mut blob = store.blobs().open_blob(digest)?;
-        write_file(&path, |out| io::copy(&mut blob, out).map(drop).map_err(unwritable))?;
+        // From file to file: by the kernel, and shared where the file system can.
+        write_aside(&path, |file| io::copy(&mut blob, file).map(drop).map_err(unwritable))?;
         made.push(path);
     }
     let path = directory.join(INDEX_FILE);
@@ -266,20 +267,30 @@ pub fn write_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), TransferError>,
 ) -> Result<(), TransferError> {
+    write_aside(path, |file| {
+        let mut out = BufWriter::with_capacity(1 << 18, file);
+        write(&mut out)?;
+        out.flush().map_err(cannot("write", path))
+    })
+}
+
+/// Has a file written, and gives it its name when it is complete.
+fn write_aside(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), TransferError>,
+) -> Result<(), TransferError> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
     let permissions = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(FILE_MODE);
-    let file = builder
+    let mut file = builder
         .prefix(".lap-")
         .permissions(permissions)
         .tempfile_in(parent)
         .map_err(cannot("create a file in", parent))?;
-    let mut out = BufWriter::with_capacity(1 << 18, file);
-    write(&mut out)?;
-    let file = out.into_inner().map_err(|error| cannot("write", path)(error.into_error()))?;
+    write(file.as_file_mut())?;
     file.persist(path).map(drop).map_err(|error| cannot("write", path)(error.error))
 }
 

@@ -11,14 +11,16 @@ use std::{
 use lapstrake_fixtures::host::{Need, require};
 use lapstrake_layerstore::{
     DiffId, Digest, Store,
+    compress::Compression,
     layers::{Expected, Layer, Purpose},
     limits::OWN_PACK_BYTES,
     toc::{Entry, Kind},
+    transfer::{LoadOptions, SaveOptions, load_dir, save_oci_dir},
 };
 
 use crate::{
     listing::disk,
-    support::{assert_clean, open, path, run, text},
+    support::{assert_clean, open, path, put_image, run, text},
 };
 
 /// The smallest that mkfs.xfs makes; it takes up next to nothing.
@@ -166,4 +168,31 @@ fn layers_that_come_share_blocks_with_those_that_came() {
     }
     assert_clean(&store);
     tree(&store, &first);
+}
+
+/// An image goes out as a layout and comes into another store: its blob is on the disk once.
+#[test]
+fn blobs_of_a_layout_share_blocks_with_the_store() {
+    let Some(xfs) = Xfs::mount() else { return };
+    let large = LARGE_BYTES as u64;
+    let source = open(&xfs.root().join("source"));
+    let lease = source.lease().expect("a lease");
+    let image = put_image(&source, &lease, &[version(&source, b"1")]);
+    let (layout, images) = (xfs.root().join("layout"), vec![(None, image)]);
+    let options = SaveOptions::new(Compression::default());
+    save_oci_dir(&source, &images, &layout, &options).expect("room");
+    let exported = xfs.used();
+    fs::remove_dir_all(&layout).expect("removed");
+    assert!(exported - xfs.used() < large / 2, "the layout has the store's blocks");
+    save_oci_dir(&source, &images, &layout, &options).expect("room");
+    let (store, before) = (open(&xfs.root().join("store")), xfs.used());
+    let lease = store.lease().expect("a lease");
+    load_dir(&store, &lease, &layout, &LoadOptions::default()).expect("loaded");
+    assert!(xfs.used() - before < large / 2, "the store has the layout's blocks");
+    // Neither changes with the other.
+    for blob in fs::read_dir(layout.join("blobs/sha256")).expect("there") {
+        fs::write(blob.expect("readable").path(), b"changed").expect("written");
+    }
+    assert_clean(&store);
+    assert_clean(&source);
 }
