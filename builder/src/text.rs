@@ -57,10 +57,15 @@ impl Text {
 
     /// A part that was found in [`Self::as_str`]. A text from elsewhere is copied.
     #[must_use]
+    #[inline]
     pub fn part_of(&self, part: &str) -> Self {
-        if let Some(short) = Self::short(part) {
-            return short;
+        match Self::short(part) {
+            Some(short) => short,
+            None => self.long_part_of(part),
         }
+    }
+
+    fn long_part_of(&self, part: &str) -> Self {
         let (Repr::Whole(whole) | Repr::Part { whole, .. }) = &self.0 else {
             return Self::from(part);
         };
@@ -74,6 +79,17 @@ impl Text {
         }
     }
 
+    /// The text without white space at its ends.
+    pub(crate) fn trimmed(&self) -> Self {
+        match self.as_bytes() {
+            [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => {
+                self.clone()
+            }
+            _ => self.part_of(self.trim()),
+        }
+    }
+
+    #[inline]
     fn short(text: &str) -> Option<Self> {
         ArrayString::from(text).ok().map(|short| Self(Repr::Short(short)))
     }
@@ -253,6 +269,15 @@ mod tests {
         assert_eq!(word.part(6..6), "");
         let is_short = |length: usize| whole(&Text::from("y".repeat(length))).is_none();
         assert!(is_short(SHORT) && !is_short(SHORT + 1));
+    }
+
+    #[test]
+    fn trimmed_is_without_white_space() {
+        for text in ["", " ", "a", " a", "a\n", "a b", "\u{a0}a", "\u{e9} ", "\t a b\u{2003} "] {
+            assert_eq!(Text::from(text).trimmed(), text.trim());
+            let long = format!("{text}{}{text}", "x".repeat(SHORT));
+            assert_eq!(Text::from(&long).trimmed(), long.trim());
+        }
     }
 
     #[test]

@@ -9,18 +9,15 @@ use super::{
 use crate::diagnostic::{self, Diagnostic, code};
 use crate::source::{SourceFile, Span};
 use crate::suggest;
-use crate::syntax::{self, Node, heredoc_word};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::syntax::{self, Node, Parts, heredoc_word};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// So many instructions are worth more than one thread.
 pub(crate) const LONG_FILE: usize = 256;
 
-/// Bytes of a file of about so many.
-const LONG_FILE_BYTES: usize = 16 * 1024;
-
-/// Instructions that one thread takes at a time.
-const NODES_AT_ONCE: usize = 64;
+/// A part of so many bytes is worth a thread of its own: about half as many instructions.
+const PART_BYTES: usize = 8 * 1024;
 
 /// The flags of COPY.
 const COPY_FLAGS: [FlagSpec; 6] = [
@@ -51,88 +48,61 @@ const RUN_FLAGS: [FlagSpec; 4] =
 /// instruction that cannot be understood is left out.
 #[must_use]
 pub fn lower(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
-    let nodes: Vec<Arc<Node>> = ast.shared_nodes().cloned().collect();
-    assemble(ast, Lowered::read(&nodes))
+    let mut lowered = Lowered::default();
+    ast.nodes().for_each(|node| lowered.add(node));
+    assemble(ast, lowered)
 }
 
-/// Parses a file and gives each line its meaning; in a long file, lines get theirs in other threads while
-/// those that follow are parsed.
+/// Parses a file and gives each line its meaning; threads read the parts of a long file at once.
 pub(crate) fn read(file: &SourceFile) -> (Ast, Dockerfile, Vec<Diagnostic>) {
-    if file.bytes.len() < LONG_FILE_BYTES {
+    read_parts(file).unwrap_or_else(|| {
         let (ast, mut problems) = syntax::parse(file);
         let (dockerfile, more) = lower(&ast);
         problems.extend(more);
-        return (ast, dockerfile, problems);
-    }
-    let work = Work::default();
-    let (ast, mut problems) = rayon::in_place_scope(|scope| {
-        let mut nodes = Vec::with_capacity(NODES_AT_ONCE);
-        let parsed = syntax::parse_telling(file, &mut |node| {
-            nodes.push(Arc::clone(node));
-            if nodes.len() == NODES_AT_ONCE {
-                work.add(std::mem::replace(&mut nodes, Vec::with_capacity(NODES_AT_ONCE)));
-                scope.spawn(|_| {
-                    work.take_one();
-                });
-            }
-        });
-        work.add(nodes);
-        // This thread takes what the others have not come to.
-        while work.take_one() {}
-        parsed
+        (ast, dockerfile, problems)
+    })
+}
+
+/// The same of a file that is long, and can be cut into parts that mean together what it does.
+fn read_parts(file: &SourceFile) -> Option<(Ast, Dockerfile, Vec<Diagnostic>)> {
+    let worth = file.bytes.len() / PART_BYTES;
+    let parts = Parts::new(file, worth.min(rayon::current_num_threads()))?;
+    let read: Vec<OnceLock<_>> = (0..parts.count()).map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some((index, place)) = take(&next, &read) {
+            place.get_or_init(|| {
+                // An instruction is still near when it gets its meaning.
+                let mut lowered = Lowered::default();
+                let part = parts.parse(index, &mut |node| lowered.add(node));
+                (part, lowered)
+            });
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        for _ in 1..read.len() {
+            scope.spawn(|_| work());
+        }
+        work();
     });
-    let all = work.all();
+    let (mut found, mut all) = (Vec::new(), Lowered::default());
+    for place in read {
+        let taken = "because each part was taken, and the threads have ended";
+        let (part, lowered) = place.into_inner().expect(taken);
+        found.push(part);
+        all.found.extend(lowered.found);
+        all.problems.extend(lowered.problems);
+    }
+    let (ast, mut problems) = parts.join(found)?;
     let (dockerfile, more) = assemble(&ast, all);
     problems.extend(more);
-    (ast, dockerfile, problems)
+    Some((ast, dockerfile, problems))
 }
 
-/// Nodes whose meaning is not known yet, and what those before them mean.
-#[derive(Default)]
-struct Work {
-    waiting: Mutex<Waiting>,
-    done: Mutex<BTreeMap<usize, Lowered>>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    nodes: VecDeque<Vec<Arc<Node>>>,
-    /// How many were taken.
-    taken: usize,
-}
-
-impl Work {
-    fn add(&self, nodes: Vec<Arc<Node>>) {
-        locked(&self.waiting).nodes.push_back(nodes);
-    }
-
-    /// Gives some nodes their meaning; false if none are waiting.
-    fn take_one(&self) -> bool {
-        let mut waiting = locked(&self.waiting);
-        let Some(nodes) = waiting.nodes.pop_front() else { return false };
-        waiting.taken += 1;
-        let place = waiting.taken;
-        drop(waiting);
-        let lowered = Lowered::read(&nodes);
-        locked(&self.done).insert(place, lowered);
-        true
-    }
-
-    /// All of them, in order.
-    fn all(self) -> Lowered {
-        let mut all = Lowered::default();
-        for part in self.done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
-            all.found.extend(part.found);
-            all.problems.extend(part.problems);
-        }
-        all
-    }
-}
-
-/// What is behind a lock; a thread that panicked with it has left nothing half done, since each change is
-/// one call.
-fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
+/// The first place that none has taken.
+fn take<'a, T>(next: &AtomicUsize, places: &'a [T]) -> Option<(usize, &'a T)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    places.get(index).map(|place| (index, place))
 }
 
 /// What some nodes mean. FROM has no meaning by itself; no other depends on those around it.
@@ -143,12 +113,9 @@ struct Lowered {
 }
 
 impl Lowered {
-    fn read(nodes: &[Arc<Node>]) -> Self {
-        let mut problems = Vec::new();
-        let one = |node: &Arc<Node>| {
-            if is_from(node) { None } else { located(node, &mut problems) }
-        };
-        Self { found: nodes.iter().map(one).collect(), problems }
+    fn add(&mut self, node: &Node) {
+        let meaning = if is_from(node) { None } else { located(node, &mut self.problems) };
+        self.found.push(meaning);
     }
 }
 
@@ -221,7 +188,7 @@ pub(super) fn located(node: &Node, out: &mut Vec<Diagnostic>) -> Option<Arc<Loca
         instruction,
         span: node.span,
         line_span: node.line_span(),
-        text: node.line.text.part_of(node.line.text.trim()),
+        text: node.line.text.trimmed(),
         keyword: node.keyword.clone(),
         word_spans: places.words,
         flag_spans: places.flags,

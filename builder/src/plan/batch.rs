@@ -71,23 +71,30 @@ pub(super) fn plan_all(
     stages.iter().map(|stage| stage.plan(budget)).collect()
 }
 
-/// Each thread, this one among them, takes the first stage that none has taken. Also tells how many
-/// steps were used.
+/// This thread takes the first stage that none has taken, the others the last: it read the beginning
+/// of the file, or they the end, so that each has more of its stages at hand. Also tells how many steps
+/// were used.
 fn at_once(stages: &[Unplanned<'_>], left: usize) -> (Result<Vec<StagePlan>, BuildError>, usize) {
     let plans: Vec<OnceLock<_>> = stages.iter().map(|_| OnceLock::new()).collect();
-    let (next, used) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || {
+    let (taken, used) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (first, last) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = |is_first: bool| {
         let budget = Budget::with_left(left);
-        while let Some(at) = Some(next.fetch_add(1, Relaxed)).filter(|at| *at < stages.len()) {
+        while taken.fetch_add(1, Relaxed) < stages.len() {
+            let at = if is_first {
+                first.fetch_add(1, Relaxed)
+            } else {
+                stages.len() - 1 - last.fetch_add(1, Relaxed)
+            };
             plans[at].get_or_init(|| stages[at].plan(&budget));
         }
         used.fetch_add(left - budget.left(), Relaxed);
     };
     rayon::in_place_scope(|scope| {
         for _ in 1..rayon::current_num_threads().min(stages.len()) {
-            scope.spawn(|_| work());
+            scope.spawn(|_| work(false));
         }
-        work();
+        work(true);
     });
     let taken = "because each stage was taken, and the threads have ended";
     let plans = plans.into_iter().map(|plan| plan.into_inner().expect(taken)).collect();

@@ -22,13 +22,8 @@ pub struct Ast {
 impl Ast {
     /// The instructions, in order.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.shared_nodes().map(|node| &**node)
-    }
-
-    /// The same, to keep.
-    pub(crate) fn shared_nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.items.iter().filter_map(|item| match &item.kind {
-            ItemKind::Instruction(node) => Some(node),
+            ItemKind::Instruction(node) => Some(&**node),
             _ => None,
         })
     }
@@ -247,6 +242,19 @@ impl LogicalLine {
     /// A lone line of the file, by its offset.
     pub(super) fn alone(text: Text, start: usize) -> Self {
         Self { end: start + text.len(), text, runs: Vec::new(), start }
+    }
+
+    /// Joins several pieces of a file that is text, each with its offset; `room` is memory to join them in.
+    pub(super) fn join_text(file: &str, pieces: &[(usize, &[u8])], room: &mut String) -> Self {
+        room.clear();
+        let mut runs = Vec::with_capacity(pieces.len());
+        for (offset, piece) in pieces {
+            runs.push((room.len(), *offset));
+            room.push_str(&file[*offset..offset + piece.len()]);
+        }
+        let start = pieces.first().map_or(0, |(offset, _)| *offset);
+        let end = pieces.last().map_or(0, |(offset, piece)| offset + piece.len());
+        Self { text: Text::from(room.as_str()), runs, start, end }
     }
 
     /// Joins pieces of the file, each with its offset; `room` is memory to join them in.

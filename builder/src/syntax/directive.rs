@@ -21,6 +21,16 @@ pub(super) struct DirectiveZone {
 }
 
 impl DirectiveZone {
+    /// After the last directive.
+    pub(super) fn ended() -> Self {
+        Self { ended: true, ..Self::default() }
+    }
+
+    /// Whether no directive can follow.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Looks at the next line (left-trimmed, without line ending): a directive, or the zone's end.
     pub(super) fn read(
         &mut self,

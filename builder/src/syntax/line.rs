@@ -22,53 +22,28 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// diagnostic for each thing that could not.
 #[must_use]
 pub fn parse(source: &SourceFile) -> (Ast, Vec<Diagnostic>) {
-    parse_telling(source, &mut |_| {})
-}
-
-/// The same, and `tell` hears of each instruction as soon as it was read.
-pub(crate) fn parse_telling(
-    source: &SourceFile,
-    tell: &mut dyn FnMut(&Arc<Node>),
-) -> (Ast, Vec<Diagnostic>) {
-    let mut parser = Parser {
-        lines: Lines { bytes: &source.bytes, at: 0 },
-        ast: Ast { items: Vec::with_capacity(usual_items(source)), ..Ast::default() },
-        diagnostics: Vec::new(),
-        zone: DirectiveZone::default(),
-        comments: Vec::new(),
-        instructions: 0,
-        pieces: Vec::new(),
-        room: Vec::new(),
-        text: None,
-        block: Block::default(),
-        tell,
-    };
+    let mut nobody = |_: &Arc<Node>| {};
+    let mut parser = Parser::new(source, text_of(source), &mut nobody);
     if source.bytes.len() > MAX_DOCKERFILE_BYTES {
         parser.give_up(0, &format!("the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes"));
-    } else {
-        parser.text = std::str::from_utf8(&source.bytes).ok();
     }
-    while let Some(line) = parser.lines.next() {
-        if parser.instructions > MAX_INSTRUCTIONS {
-            let message = format!("there are more than {MAX_INSTRUCTIONS} instructions");
-            parser.give_up(line.start, &message);
-        } else if parser.ast.items.len() >= MAX_ITEMS {
-            let message = format!("there are more than {MAX_ITEMS} blank lines and comments");
-            parser.give_up(line.start, &message);
-        } else {
-            parser.top_level(line);
-        }
-    }
+    parser.read_to(source.bytes.len());
     parser.check_not_empty(source);
     let Parser { ast, mut diagnostics, .. } = parser;
     diagnostic::tidy(&mut diagnostics);
     (ast, diagnostics)
 }
 
-/// So many items a file of that length has, as people write them; for more there will be room.
-fn usual_items(source: &SourceFile) -> usize {
+/// The whole file, if it is UTF-8 and not too large.
+pub(super) fn text_of(source: &SourceFile) -> Option<&str> {
+    let bytes = Some(&source.bytes).filter(|bytes| bytes.len() <= MAX_DOCKERFILE_BYTES)?;
+    std::str::from_utf8(bytes).ok()
+}
+
+/// So many items stand in so many bytes, as people write them; for more there will be room.
+fn usual_items(bytes: usize) -> usize {
     const USUAL_ITEM_BYTES: usize = 64;
-    source.bytes.len().min(MAX_DOCKERFILE_BYTES) / USUAL_ITEM_BYTES
+    bytes.min(MAX_DOCKERFILE_BYTES) / USUAL_ITEM_BYTES
 }
 
 /// A physical line: offsets of its first byte and of the byte after its newline.
@@ -96,19 +71,21 @@ impl Iterator for Lines<'_> {
     }
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     lines: Lines<'a>,
-    ast: Ast,
-    diagnostics: Vec<Diagnostic>,
-    zone: DirectiveZone,
+    pub(super) ast: Ast,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) zone: DirectiveZone,
     /// Comments since the last instruction.
-    comments: Vec<Comment>,
+    pub(super) comments: Vec<Comment>,
     /// Instructions so far.
-    instructions: usize,
+    pub(super) instructions: usize,
     /// Room for the pieces of one instruction.
     pieces: Vec<(usize, &'a [u8])>,
     /// Room for them together.
     room: Vec<u8>,
+    /// The same, in a file that is text.
+    joined: String,
     /// The whole file, if it is UTF-8.
     text: Option<&'a str>,
     /// The part of it that the words of the lines at hand share.
@@ -142,6 +119,62 @@ impl Block {
 }
 
 impl<'a> Parser<'a> {
+    /// A parser at the beginning of a file, which tells of each instruction as soon as it was read.
+    pub(super) fn new(
+        source: &'a SourceFile,
+        text: Option<&'a str>,
+        tell: &'a mut dyn FnMut(&Arc<Node>),
+    ) -> Self {
+        Self {
+            lines: Lines { bytes: &source.bytes, at: 0 },
+            ast: Ast::default(),
+            diagnostics: Vec::new(),
+            zone: DirectiveZone::default(),
+            comments: Vec::new(),
+            instructions: 0,
+            pieces: Vec::new(),
+            room: Vec::new(),
+            joined: String::new(),
+            text,
+            block: Block::default(),
+            tell,
+        }
+    }
+
+    /// Goes to a line that stands after instructions, none of whose comments is waiting.
+    pub(super) fn skip_to(&mut self, start: usize, escape: Escape) {
+        self.lines.at = start;
+        self.zone = DirectiveZone::ended();
+        self.ast.directives.escape = escape;
+    }
+
+    /// Where the next line begins.
+    pub(super) fn place(&self) -> usize {
+        self.lines.at
+    }
+
+    /// Reads what begins before `end`.
+    pub(super) fn read_to(&mut self, end: usize) {
+        self.ast.items.reserve(usual_items(end.saturating_sub(self.lines.at)));
+        while self.lines.at < end {
+            self.read_next();
+        }
+    }
+
+    /// Reads the next line, and those that belong to it.
+    pub(super) fn read_next(&mut self) {
+        let Some(line) = self.lines.next() else { return };
+        if self.instructions > MAX_INSTRUCTIONS {
+            let message = format!("there are more than {MAX_INSTRUCTIONS} instructions");
+            self.give_up(line.start, &message);
+        } else if self.ast.items.len() >= MAX_ITEMS {
+            let message = format!("there are more than {MAX_ITEMS} blank lines and comments");
+            self.give_up(line.start, &message);
+        } else {
+            self.top_level(line);
+        }
+    }
+
     /// The line's bytes without its line ending; too long a line is reported once, here.
     fn content(&mut self, line: PhysicalLine) -> Option<&'a [u8]> {
         let bytes = &self.lines.bytes[line.start..line.end];
@@ -254,7 +287,8 @@ impl<'a> Parser<'a> {
                 let text = self.block.part(file, *start..start + piece.len());
                 LogicalLine::alone(text, *start)
             }
-            _ => LogicalLine::join(&pieces, &mut self.room),
+            (Some(file), pieces) => LogicalLine::join_text(file, pieces, &mut self.joined),
+            (None, pieces) => LogicalLine::join(pieces, &mut self.room),
         };
         self.pieces = pieces;
         let CommandSplit { keyword, flags, rest } = word::split_command(&line, escape);

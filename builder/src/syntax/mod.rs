@@ -13,6 +13,7 @@ mod directive;
 mod heredoc;
 mod json;
 mod line;
+mod parts;
 pub(crate) mod word;
 
 #[cfg(test)]
@@ -25,4 +26,4 @@ pub use ast::{
 pub use heredoc::{HeredocWord, heredoc_word};
 pub use json::{JsonForm, json_form};
 pub use line::parse;
-pub(crate) use line::parse_telling;
+pub(crate) use parts::Parts;

@@ -202,7 +202,7 @@ impl<'a> Iterator for QuotedWords<'a> {
                     None => end = here,
                 }
             } else {
-                at += plain_run(&text.as_bytes()[at..], escape);
+                at += plain_run(&text.as_bytes()[at..], quote, escape as u8);
             }
         }
         self.at = text.len();
@@ -210,8 +210,22 @@ impl<'a> Iterator for QuotedWords<'a> {
     }
 }
 
-/// How many bytes at the start are characters of ASCII that mean nothing between words and quotes.
-fn plain_run(bytes: &[u8], escape: char) -> usize {
-    let is_plain = |byte: &u8| matches!(byte, b'#'..=b'&' | b'('..0x7f) && *byte != escape as u8;
-    bytes.iter().position(|byte| !is_plain(byte)).unwrap_or(bytes.len())
+/// How many bytes at the start are characters that mean nothing, within quotes or between them.
+fn plain_run(bytes: &[u8], quote: Option<char>, escape: u8) -> usize {
+    let end = match quote {
+        Some(open) => memchr::memchr2(open as u8, escape, bytes),
+        None => bytes.iter().position(|byte| !IS_PLAIN[usize::from(*byte)] || *byte == escape),
+    };
+    end.unwrap_or(bytes.len())
 }
+
+/// Characters of ASCII that are no blanks and no quotes.
+static IS_PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = matches!(byte as u8, b'#'..=b'&' | b'('..0x7f);
+        byte += 1;
+    }
+    table
+};
