@@ -81,7 +81,7 @@ fn take_in(source: &Path, layers: &Layers) -> Result<Arc<Layer>, Failure> {
             for entry in entries.iter_mut().filter(|entry| entry.kind == Kind::File) {
                 let at = source.join(entry.path.as_path());
                 let mut file = File::open(&at).map_err(StoreError::io("open", &at))?;
-                let (hash, size) = writer.put_file(&mut file, entry.size)?;
+                let (hash, size) = writer.put_file(&mut file, entry.size, &|_| ())?;
                 (entry.content, entry.size) = (Some(hash), size);
             }
             writer.finish()

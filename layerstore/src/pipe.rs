@@ -66,7 +66,7 @@ pub(crate) type Chunk = Arc<Piece>;
 
 /// Bytes at the beginning of a buffer that is to be used again: what is behind them is left as it was.
 #[derive(Debug, Default)]
-pub(crate) struct Piece {
+pub struct Piece {
     buffer: Vec<u8>,
     length: usize,
 }

@@ -8,17 +8,19 @@
 //! whatever the other order is. If the two are too different the feed ends, and so it does when either
 //! side is gone: what was wanted is not had then, and nothing else is wrong.
 
+use lapstrake_layerstore::contents::Piece;
 use lapstrake_layerstore::digest::ContentHash;
-use lapstrake_layerstore::layers::Content;
-use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use lapstrake_layerstore::layers::ContentPieces;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A window this full makes readers wait: enough for both sides to work at once.
 const WINDOW_BYTES: usize = 4 << 20;
 /// A window that holds more than this, for want of one file, is given up.
 const WINDOW_BYTES_MAX: usize = 32 << 20;
 
-/// Files by number, each given once and taken once.
+/// Files by number, each given once and taken once: small ones whole, large ones in pieces.
 #[derive(Debug, Default)]
 pub struct Feed {
     window: Mutex<Window>,
@@ -27,16 +29,44 @@ pub struct Feed {
 
 #[derive(Debug, Default)]
 struct Window {
-    files: HashMap<usize, Content>,
+    files: HashMap<usize, (ContentHash, Vec<u8>)>,
+    /// What was given of files that come in pieces, and was not taken.
+    pieces: HashMap<usize, Pieces>,
     bytes: usize,
     /// The file that is not here and is waited for.
     wanted: Option<usize>,
     has_ended: bool,
 }
 
+#[derive(Debug, Default)]
+struct Pieces {
+    given: VecDeque<Arc<Piece>>,
+    hash: Option<ContentHash>,
+}
+
 impl Feed {
     /// Give a file, waiting until there is room for it.
     pub fn give(&self, number: usize, hash: ContentHash, bytes: &[u8]) {
+        self.put(number, bytes.len(), |window| {
+            window.files.insert(number, (hash, bytes.to_vec()));
+        });
+    }
+
+    /// Give the next piece of a file, waiting until there is room for it.
+    pub fn give_piece(&self, number: usize, piece: &Arc<Piece>) {
+        self.put(number, piece.len(), |window| {
+            window.pieces.entry(number).or_default().given.push_back(Arc::clone(piece));
+        });
+    }
+
+    /// All pieces of a file were given; this is the hash of all of it.
+    pub fn give_end(&self, number: usize, hash: ContentHash) {
+        self.put(number, 0, |window| {
+            window.pieces.entry(number).or_default().hash = Some(hash);
+        });
+    }
+
+    fn put(&self, number: usize, bytes: usize, insert: impl FnOnce(&mut Window)) {
         let mut window = self.window();
         while window.has_no_room_for(number) {
             window = self.wait(window);
@@ -44,8 +74,8 @@ impl Feed {
         if window.has_ended {
             return;
         }
-        window.bytes += bytes.len();
-        window.files.insert(number, (hash, bytes.to_vec()));
+        window.bytes += bytes;
+        insert(&mut window);
         if window.bytes > WINDOW_BYTES_MAX {
             window.end();
         }
@@ -55,20 +85,33 @@ impl Feed {
     }
 
     /// Take a file, waiting until it is given; none after the end.
-    pub fn take(&self, number: usize) -> Option<Content> {
+    pub fn take(&self, number: usize) -> Option<(ContentHash, Vec<u8>)> {
+        self.get(number, |window| {
+            let file = window.files.remove(&number)?;
+            Some((file.1.len(), file))
+        })
+    }
+
+    /// Take a file that is given in pieces.
+    pub fn pieces(&self, number: usize) -> TakePieces<'_> {
+        TakePieces { feed: self, number, piece: Arc::default(), at: 0 }
+    }
+
+    /// Wait until `take` takes something, and says how many bytes it was.
+    fn get<T>(&self, number: usize, take: impl Fn(&mut Window) -> Option<(usize, T)>) -> Option<T> {
         let mut window = self.window();
         loop {
             if window.has_ended {
                 return None;
             }
-            if let Some(file) = window.files.remove(&number) {
+            if let Some((bytes, taken)) = take(&mut window) {
                 let was_full = window.bytes > WINDOW_BYTES;
-                window.bytes -= file.1.len();
+                window.bytes -= bytes;
                 window.wanted = None;
                 if was_full {
                     self.changed.notify_all();
                 }
-                return Some(file);
+                return Some(taken);
             }
             if window.wanted.replace(number).is_none() {
                 self.changed.notify_all();
@@ -100,7 +143,45 @@ impl Window {
 
     fn end(&mut self) {
         self.has_ended = true;
-        self.files = HashMap::new();
+        (self.files, self.pieces) = (HashMap::new(), HashMap::new());
+    }
+}
+
+/// A file on its way in pieces; it ends early where the feed does.
+#[derive(Debug)]
+pub struct TakePieces<'f> {
+    feed: &'f Feed,
+    number: usize,
+    piece: Arc<Piece>,
+    at: usize,
+}
+
+impl Read for TakePieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            let next = self.feed.get(self.number, |window| {
+                let pieces = window.pieces.get_mut(&self.number)?;
+                match pieces.given.pop_front() {
+                    Some(piece) => Some((piece.len(), Some(piece))),
+                    None => pieces.hash.map(|_| (0, None)),
+                }
+            });
+            let Some(piece) = next.flatten() else { return Ok(0) };
+            (self.piece, self.at) = (piece, 0);
+        }
+        let count = buffer.len().min(self.piece.len() - self.at);
+        buffer[..count].copy_from_slice(&self.piece[self.at..][..count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+impl ContentPieces for TakePieces<'_> {
+    fn hash(&mut self) -> Option<ContentHash> {
+        self.feed.get(self.number, |window| {
+            let pieces = window.pieces.get_mut(&self.number)?;
+            pieces.hash.filter(|_| pieces.given.is_empty()).map(|hash| (0, hash))
+        })
     }
 }
 
@@ -142,6 +223,40 @@ mod tests {
         // Every hundred backwards: ten megabytes, more than the window.
         let backwards = (0..1000).map(|at| at / 100 * 100 + 99 - at % 100);
         assert_eq!(taken(1000, backwards), 1000);
+    }
+
+    #[test]
+    fn a_large_file_comes_in_pieces() {
+        let (feed, hash) = (Feed::default(), ContentHash::of(b"large"));
+        let given: Vec<u8> = (0..20u32 << 20).map(|at| (at >> 10) as u8).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                feed.give(0, hash, b"small");
+                let pieces = given.chunks(1 << 20).map(|piece| Arc::new(piece.to_vec().into()));
+                pieces.for_each(|piece| feed.give_piece(1, &piece));
+                feed.give_end(1, hash);
+                feed.give(2, hash, b"after");
+            });
+            assert_eq!(feed.take(0).unwrap().1, b"small");
+            let (mut pieces, mut taken) = (feed.pieces(1), Vec::new());
+            pieces.read_to_end(&mut taken).unwrap();
+            assert!(taken == given);
+            assert_eq!(pieces.hash(), Some(hash));
+            assert_eq!(feed.take(2).unwrap().1, b"after");
+        });
+    }
+
+    #[test]
+    fn pieces_that_stop_have_no_hash() {
+        let feed = Feed::default();
+        feed.give_piece(0, &Arc::new(vec![1; 10].into()));
+        let (mut pieces, mut taken) = (feed.pieces(0), [0; 10]);
+        pieces.read_exact(&mut taken).unwrap();
+        feed.end();
+        assert_eq!((pieces.read(&mut taken).unwrap(), pieces.hash()), (0, None));
+        feed.give_piece(0, &Arc::new(vec![1; 10].into()));
+        feed.give_end(0, ContentHash::of(b""));
+        assert_eq!(pieces.hash(), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{ContextTree, stamp_of};
 use crate::copy::Selected;
 use crate::error::BuildError;
 use crate::tree::Node;
-use lapstrake_layerstore::contents::{ContentWriter, Contents};
+use lapstrake_layerstore::contents::{ContentWriter, Contents, Piece};
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::Kind;
@@ -116,7 +116,7 @@ impl Hasher<'_> {
             rayon::current_num_threads().min(jobs.len().div_ceil(FILES_PER_THREAD_MIN)).max(1);
         let next = AtomicUsize::new(0);
         let jobs: Vec<Mutex<Job<'_>>> = jobs.into_iter().map(Mutex::new).collect();
-        let worker = || -> Result<(), BuildError> {
+        let read_some = || -> Result<(), BuildError> {
             let mut writer = self.contents.map(Contents::writer);
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let job = &mut *lock(job);
@@ -127,6 +127,14 @@ impl Hasher<'_> {
             }
             writer.map_or(Ok(()), ContentWriter::finish)?;
             Ok(())
+        };
+        let worker = || {
+            let result = read_some();
+            if result.is_err() {
+                // Nobody has to wait for what follows a file that does not come.
+                self.feed.into_iter().for_each(Feed::end);
+            }
+            result
         };
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
@@ -152,7 +160,12 @@ impl Hasher<'_> {
         };
         let mut file = tree.open_file(&job.path)?;
         let read = match writer {
-            Some(writer) => writer.put_file(&mut file, seen.size).map_err(BuildError::from),
+            Some(writer) => {
+                let feed = |piece: &Arc<Piece>| {
+                    self.feed.into_iter().for_each(|feed| feed.give_piece(job.number, piece));
+                };
+                writer.put_file(&mut file, seen.size, &feed).map_err(BuildError::from)
+            }
             None => hash_only(&mut file, seen.size, &shown()),
         };
         // What is after the reading as it was when it was selected did not change in between.
@@ -168,7 +181,7 @@ impl Hasher<'_> {
             match writer.last() {
                 Some(bytes) if size > 0 => feed.give(job.number, hash, bytes),
                 Some(_) => {}
-                None => feed.end(),
+                None => feed.give_end(job.number, hash),
             }
         }
         Ok(hash)
@@ -197,6 +210,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::copy::{Selector, select::select};
+    use lapstrake_layerstore::layers::OverlayXattr;
+    use lapstrake_layerstore::store::{OpenOptions, OwnerMap, Store};
     use std::fs;
 
     /// What hashing says of `file` that was three bytes when it was selected and changed since.
@@ -211,6 +226,35 @@ mod tests {
         let hasher = Hasher { contents: None, memo: &memo, build_start_ns: 0, feed: None };
         hasher.fill(&tree, &mut selected)?;
         Ok(selected[0].node.content)
+    }
+
+    #[test]
+    fn nobody_waits_for_a_file_that_does_not_come() {
+        let dir = tempfile::tempdir().unwrap();
+        // More behind it than a feed holds.
+        let bytes = vec![7; 99_999];
+        for name in 100..200 {
+            fs::write(dir.path().join(name.to_string()), &bytes).unwrap();
+        }
+        let tree = ContextTree::open(dir.path(), None).unwrap();
+        let mut selected = select(&tree, b".", &Selector::default()).unwrap();
+        fs::remove_file(dir.path().join("105")).unwrap();
+        let (memo, feed) = (Mutex::default(), Feed::default());
+        let store = tempfile::tempdir().unwrap();
+        let (owner_map, overlay_xattr) = (Some(OwnerMap::root()), OverlayXattr::Trusted);
+        let options = OpenOptions { create: true, owner_map, overlay_xattr };
+        let store = Store::open(store.path(), &options).unwrap();
+        let hasher = Hasher {
+            contents: Some(store.layers().contents()),
+            memo: &memo,
+            build_start_ns: 0,
+            feed: Some(&feed),
+        };
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| (0..100).take_while(|at| feed.take(*at).is_some()).count());
+            assert!(hasher.fill(&tree, &mut selected).is_err());
+            assert!(taken.join().unwrap() <= 5);
+        });
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::error::BuildError;
 use crate::tree::Tree;
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::digest::ContentHash;
-use lapstrake_layerstore::layers::Ahead;
+use lapstrake_layerstore::layers::{Ahead, Content};
 use lapstrake_layerstore::limits::OWN_PACK_BYTES;
 use lapstrake_layerstore::toc::Entry;
 use std::sync::Arc;
@@ -70,7 +70,13 @@ impl Foreseen {
             let below = ViewTree::new(below, store.layers());
             let base: &dyn Tree = if link { &EmptyTree } else { &below };
             let ahead = placed(base, now, numbered, &how).and_then(|entries| {
-                let mut content = |entry: &Entry| fed.take(number_of(&entry.content?));
+                let mut content = |entry: &Entry| {
+                    let number = number_of(&entry.content?);
+                    if entry.size > OWN_PACK_BYTES {
+                        return Some(Content::Pieces(Box::new(fed.pieces(number))));
+                    }
+                    fed.take(number).map(|(hash, bytes)| Content::Whole(hash, bytes))
+                };
                 Ok(store.layers().foresee(entries, (epoch, compression.as_ref()), &mut content)?)
             });
             fed.end();
@@ -98,8 +104,10 @@ impl Foreseen {
 
 impl Drop for Foreseen {
     fn drop(&mut self) {
-        if self.thread.is_some() {
+        if let Some(thread) = self.thread.take() {
             self.feed.end();
+            // It has a file aside, which it removes when it ends; what else it says is of no use.
+            thread.join().map(drop).unwrap_or_default();
         }
     }
 }
@@ -117,13 +125,12 @@ fn placed(
     staging.into_entries()
 }
 
-/// There is enough to hash, and all of it goes through memory. Names of one file are read several times
-/// and are in the tar once.
+/// There is enough to hash. Names of one file are read several times and are in the tar once.
 fn is_worth_it(selected: &[Selected]) -> bool {
     let items = selected.iter().flat_map(|each| each.items.iter().map(|item| &item.node));
     let nodes = || selected.iter().map(|each| &each.node).chain(items.clone());
     nodes().map(|node| node.size).sum::<u64>() >= WORTH_BYTES
-        && nodes().all(|node| node.size <= OWN_PACK_BYTES && node.link_group.is_none())
+        && nodes().all(|node| node.link_group.is_none())
 }
 
 /// What stands for the content of a file that was not read yet.

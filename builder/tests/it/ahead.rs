@@ -2,6 +2,7 @@
 
 use crate::support::{Bench, Built};
 use lapstrake_builder::BuildOptions;
+use lapstrake_layerstore::compress::{Codec, Compression};
 use lapstrake_layerstore::digest::DiffId;
 use std::fs;
 
@@ -81,17 +82,51 @@ fn nothing_is_foreseen_where_something_may_be_found() {
 }
 
 #[test]
-fn what_is_remembered_or_large_is_not_foreseen() {
+fn what_is_remembered_is_not_foreseen() {
     let bench = Bench::new();
     fill(&bench);
-    // Larger than what goes through memory, so that nothing is foreseen.
-    bench.write("src/large", &"x".repeat(5 << 20));
     let options = bench.options("FROM scratch\nCOPY src /app\n");
-    assert_eq!(bench.build(&options).foreseen, 0);
+    assert_eq!(bench.build(&options).foreseen, usize::from(can_foresee()));
     let options = BuildOptions { no_cache: true, ..bench.options("FROM scratch\nCOPY src /y\n") };
     // Everything is remembered now: begun, and given up.
-    fs::remove_file(bench.path("src/large")).unwrap();
     let built = bench.build(&options);
     assert_eq!(built.foreseen, 0);
     assert_eq!(diff_ids(&bench, built), worked_out(&options));
+}
+
+#[test]
+fn large_files_are_foreseen_in_pieces() {
+    let files = Bench::new();
+    fill(&files);
+    files.write("src/a/large", &"0123456".repeat(2 << 20));
+    files.write("src/b", &"x".repeat(5 << 20));
+    let options = files.options("FROM scratch\nCOPY src /app\n");
+    let bench = Bench::new();
+    let built = bench.build(&options);
+    assert_eq!(built.foreseen, usize::from(can_foresee()));
+    assert_eq!(diff_ids(&bench, built), worked_out(&options));
+}
+
+#[test]
+fn compressed_forms_are_foreseen_with_their_diff_ids() {
+    let files = Bench::new();
+    fill(&files);
+    files.write("src/large", &"0123456".repeat(2 << 20));
+    for codec in [Codec::Gzip, Codec::Zstd] {
+        let compression = Some(Compression::new(codec));
+        let options = files.options("FROM scratch\nCOPY src /app\n");
+        let options = BuildOptions { compression, ..options };
+        let blobs = |bench: &Bench| {
+            let blobs = bench.store.layers().blobs().list().unwrap();
+            blobs.into_iter().filter(|(_, size)| *size > 3000).collect::<Vec<_>>()
+        };
+        let (bench, other) = (Bench::new(), Bench::new());
+        assert_eq!(bench.build(&options).foreseen, usize::from(can_foresee()));
+        // One that knows something, so that nothing is foreseen.
+        other.write("other", "x");
+        other.build(&other.options("FROM scratch\nCOPY other /\n")).outcome.unwrap();
+        assert_eq!(other.build(&options).foreseen, 0);
+        assert_eq!(blobs(&bench).len(), 1);
+        assert_eq!(blobs(&bench), blobs(&other), "{codec:?}");
+    }
 }

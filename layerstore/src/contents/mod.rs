@@ -32,8 +32,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use crate::pipe::Piece;
 pub use pack::{PACK_VERSION, PackId, PackRecord};
-pub use writer::ContentWriter;
+pub use writer::{ContentWriter, TakePiece};
 
 use crate::{
     ContentHash, StoreError,

@@ -6,10 +6,7 @@ use std::{
     hash::BuildHasherDefault,
     io::{self, Read, Write},
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender},
-    },
+    sync::{Arc, mpsc::Receiver},
 };
 
 use super::{Contents, PackRecord, PrefixHasher, pack};
@@ -17,11 +14,14 @@ use crate::{
     ContentHash, StoreError,
     atomic::publish,
     limits::{OWN_PACK_BYTES, PACK_BYTES_MAX},
-    pipe::{Chunk, channel_of_large, join},
+    pipe::{Chunk, Piece, channel_of_large, join},
 };
 
 /// Bytes gathered before they go to the pack's file.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Who is given the pieces of a large file while it is taken in.
+pub type TakePiece<'t> = dyn Fn(&Arc<Piece>) + 't;
 
 /// Appends contents to packs of its own; they become visible with [`finish`](Self::finish).
 ///
@@ -62,13 +62,15 @@ impl ContentWriter {
 
     /// Takes `length` bytes of `file` from where it stands, or what there is of them.
     ///
-    /// Whoever must know that it did not grow looks at it afterwards; here nobody reads on to see.
+    /// What is too much to be held in memory is given to `pieces` on the way. Whoever must know that the
+    /// file did not grow looks at it afterwards; here nobody reads on to see.
     pub fn put_file(
         &mut self,
         file: &mut File,
         length: u64,
+        pieces: &TakePiece<'_>,
     ) -> Result<(ContentHash, u64), StoreError> {
-        self.put_sized(&mut file.take(length), length)
+        self.put_sized(&mut file.take(length), length, pieces)
     }
 
     /// The bytes that were [read](Self::put) last, unless they were too many to be held in memory.
@@ -78,13 +80,14 @@ impl ContentWriter {
 
     /// Takes all of `reader`.
     pub fn put(&mut self, reader: &mut dyn Read) -> Result<(ContentHash, u64), StoreError> {
-        self.put_sized(reader, 0)
+        self.put_sized(reader, 0, &|_| ())
     }
 
     fn put_sized(
         &mut self,
         reader: &mut dyn Read,
         length: u64,
+        pieces: &TakePiece<'_>,
     ) -> Result<(ContentHash, u64), StoreError> {
         let mut content = std::mem::take(&mut self.content);
         content.clear();
@@ -93,7 +96,9 @@ impl ContentWriter {
         self.was_large = content.len() as u64 > OWN_PACK_BYTES;
         let result = match read {
             Err(source) => Err(StoreError::Stream { action: "read the content", source }),
-            Ok(_) if content.len() as u64 > OWN_PACK_BYTES => self.put_large(&content, reader),
+            Ok(_) if content.len() as u64 > OWN_PACK_BYTES => {
+                self.put_large(&content, reader, pieces)
+            }
             Ok(_) => self.put_bytes(&content),
         };
         self.content = content;
@@ -130,12 +135,17 @@ impl ContentWriter {
         &mut self,
         head: &[u8],
         rest: &mut dyn Read,
+        pieces: &TakePiece<'_>,
     ) -> Result<(ContentHash, u64), StoreError> {
         let mut pack = OpenPack::create(&self.contents)?;
         let taken = std::thread::scope(|scope| {
             let (to_hash, chunks) = channel_of_large();
             let hash = scope.spawn(move || hash_chunks(&chunks));
-            let taken = pack.append_all(head, rest, &to_hash);
+            let taken = pack.append_all(head, rest, &|piece| {
+                // Whoever hashes takes all there is.
+                to_hash.send(Arc::clone(piece)).unwrap_or_default();
+                pieces(piece);
+            });
             drop(to_hash);
             taken.map(|()| join(hash))
         });
@@ -214,18 +224,17 @@ impl OpenPack {
         Ok(())
     }
 
-    /// Appends `head` and all of `rest`, and sends the same on.
+    /// Appends `head` and all of `rest`, and gives the same on.
     fn append_all(
         &mut self,
         head: &[u8],
         rest: &mut dyn Read,
-        to_hash: &SyncSender<Chunk>,
+        pieces: &TakePiece<'_>,
     ) -> Result<(), StoreError> {
         let mut chunk = head.to_vec();
         while !chunk.is_empty() {
             let shared: Chunk = Arc::new(chunk.into());
-            // Whoever hashes takes all there is.
-            to_hash.send(Arc::clone(&shared)).unwrap_or_default();
+            pieces(&shared);
             self.append(&shared)?;
             chunk = Vec::with_capacity(BUFFER_BYTES);
             rest.take(BUFFER_BYTES as u64).read_to_end(&mut chunk).map_err(|error| {

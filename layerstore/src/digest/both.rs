@@ -86,7 +86,7 @@ impl Hashing<'_> {
     }
 }
 
-/// Hashes two streams; each has at most this many chunks waiting.
+/// Hashes two streams, of which at most this many chunks are waiting, or of each.
 pub(crate) fn hash_two<'scope>(
     scope: &'scope Scope<'scope, '_>,
     waiting: usize,
@@ -94,7 +94,7 @@ pub(crate) fn hash_two<'scope>(
     // Without optimisation nothing of it is inlined, and it is a thousand times slower.
     let pairs = if cfg!(debug_assertions) { None } else { Pairs::new() };
     if let Some(pairs) = pairs {
-        let (sender, messages) = sync_channel(2 * waiting);
+        let (sender, messages) = sync_channel(waiting);
         let ends = [0, 1].map(|stream| ToHash { stream, sender: sender.clone() });
         let both = scope.spawn(move || Both::new(pairs, HELD_BYTES).hash(messages));
         return (ends, Hashing::Together(both));

@@ -7,6 +7,8 @@
 //! *Invariant:* what was made is only taken for that of a layer whose table of contents is, contents
 //! included, the one that was hashed; so what was foreseen wrongly costs time and nothing else.
 
+use std::{fmt::Debug, io::Read};
+
 use super::{
     Layer, Layers,
     create::normal,
@@ -20,8 +22,20 @@ use crate::{
     toc::{Entry, Kind, Toc},
 };
 
-/// A file's bytes, and their hash.
-pub type Content = (ContentHash, Vec<u8>);
+/// A file's bytes, as they come.
+#[derive(Debug)]
+pub enum Content<'c> {
+    /// All at once, and their hash.
+    Whole(ContentHash, Vec<u8>),
+    /// In pieces.
+    Pieces(Box<dyn Pieces + 'c>),
+}
+
+/// A file's bytes in pieces.
+pub trait Pieces: Read + Debug {
+    /// The hash of all of them, if they came to their end.
+    fn hash(&mut self) -> Option<ContentHash>;
+}
 
 /// What was made of a layer that is not there yet.
 #[derive(Debug)]
@@ -31,6 +45,9 @@ pub struct Ahead {
     epoch: Option<Epoch>,
     form: Option<Form>,
 }
+
+/// What is asked for the content of a file.
+pub type TakeContent<'t> = dyn FnMut(&Entry) -> Option<Content<'t>> + 't;
 
 /// What a layer's times become, and how it is to be compressed, if at all.
 type How<'h> = (Option<Epoch>, Option<&'h Compression>);
@@ -45,7 +62,7 @@ impl Layers {
         &self,
         entries: Vec<Entry>,
         (epoch, compression): How<'_>,
-        content: &mut dyn FnMut(&Entry) -> Option<Content>,
+        content: &mut TakeContent<'_>,
     ) -> Result<Option<Ahead>, StoreError> {
         let toc = Toc::from_entries(normal(entries))?;
         let bytes = toc.stats().bytes;
@@ -83,18 +100,31 @@ impl Layers {
 fn write_tar(
     entries: &mut [Entry],
     epoch: Option<Epoch>,
-    content: &mut dyn FnMut(&Entry) -> Option<Content>,
+    content: &mut TakeContent<'_>,
     out: &mut ChunkWriter,
 ) -> Result<bool, StoreError> {
     let stream = |source| StoreError::Stream { action: "make the tar", source };
     let mut tar = TarWriter::new(out, epoch);
     for entry in entries {
-        let mut bytes = Vec::new();
-        if entry.kind == Kind::File && entry.size > 0 {
-            let Some((hash, content)) = content(entry) else { return Ok(false) };
-            (entry.content, bytes) = (Some(hash), content);
+        if entry.kind != Kind::File || entry.size == 0 {
+            tar.append_bytes(entry, &[]).map_err(stream)?;
+            continue;
         }
-        tar.append_bytes(entry, &bytes).map_err(stream)?;
+        match content(entry) {
+            None => return Ok(false),
+            Some(Content::Whole(hash, bytes)) => {
+                tar.append_bytes(entry, &bytes).map_err(stream)?;
+                entry.content = Some(hash);
+            }
+            Some(Content::Pieces(mut pieces)) => {
+                // Whoever consumes the tar says why it took no more.
+                let written = tar.append(entry, &mut pieces);
+                let Some(hash) = written.ok().and_then(|()| pieces.hash()) else {
+                    return Ok(false);
+                };
+                entry.content = Some(hash);
+            }
+        }
     }
     tar.finish().map_err(stream)?;
     Ok(true)
@@ -121,8 +151,8 @@ mod tests {
             let hash = entry.content?;
             let mut bytes = Vec::new();
             let mut reader = fixture.layers.contents().open(&hash).unwrap().unwrap();
-            std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
-            Some((hash, bytes))
+            reader.read_to_end(&mut bytes).unwrap();
+            Some(Content::Whole(hash, bytes))
         };
         let ahead = fixture.layers.foresee(entries, how, &mut content).unwrap().unwrap();
         assert_eq!(asked, ["d/a", "d/z"]);

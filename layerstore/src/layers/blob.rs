@@ -98,7 +98,7 @@ impl Layers {
             for entry in wanted {
                 let path = name_in_tree(layer, entry)?.ok_or_else(|| changed(entry))?;
                 let mut file = open_in_tree(layer, path)?;
-                let (hash, _) = writer.put_file(&mut file, entry.size)?;
+                let (hash, _) = writer.put_file(&mut file, entry.size, &|_| ())?;
                 if Some(hash) != entry.content {
                     return Err(changed(entry));
                 }

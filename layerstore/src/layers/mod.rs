@@ -43,7 +43,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-pub use ahead::{Ahead, Content};
+pub use ahead::{Ahead, Content, Pieces as ContentPieces, TakeContent};
 pub use create::UpperOptions;
 pub(crate) use import::{Examined, Verified, examine};
 pub use import::{Expected, Purpose};
