@@ -26,8 +26,8 @@ pub(super) type Block = [u8; BLOCK_BYTES];
 const BLOCK_BYTES: usize = 64;
 /// Where the length stands in the last block.
 const LENGTH_AT: usize = BLOCK_BYTES - 8;
-/// How far a stream waits for the other one: more than the encoders have at work is not needed, since
-/// what they have at work is ahead of what they gave for ever.
+/// How much of one stream waits for the other one: as much as the longest chunk, so that each chunk that
+/// comes from an encoder finds blocks of the tar to be hashed with.
 const HELD_BYTES: usize = 4 << 20;
 
 /// What a stream begins with (FIPS 180-4, section 5.3.3).
