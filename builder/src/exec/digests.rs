@@ -1,4 +1,4 @@
-//! diffIDs in the background: they are wanted when the image's config is written, not before.
+//! diffIDs and compressed forms in the background: they are wanted when the image's config is written, not before.
 
 use super::ahead::Foreseen;
 use super::board::{LayerName, StageResult, lock};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Works diffIDs out in threads of their own, each layer once.
+/// Works them out in threads of their own, each layer once.
 #[derive(Debug)]
 pub(crate) struct Digests {
     store: Arc<Store>,

@@ -276,7 +276,10 @@ mod tests {
 
     /// The digests of two streams, whose chunks come in this order.
     fn digests(chunks: &[(usize, Vec<u8>)], held_bytes: usize) -> [Digest; 2] {
-        let Some(pairs) = Pairs::new() else { return expected(chunks) };
+        let Some(pairs) = Pairs::new() else {
+            println!("skipped: this processor does not hash two streams at once");
+            return expected(chunks);
+        };
         let (sender, messages) = sync_channel(chunks.len());
         let ends = [0, 1].map(|stream| ToHash { stream, sender: sender.clone() });
         std::thread::scope(|scope| {
