@@ -11,13 +11,12 @@ use crate::error::BuildError;
 use crate::expand::expand;
 use crate::instruction::{Dockerfile, Escape, Instruction, Located, Stage, parse_onbuild};
 use crate::limits::{MAX_DOCKERFILE_BYTES, MAX_INSTRUCTIONS};
-use crate::options::{BuildOptions, NamedContext};
+use crate::options::{BuildOptions, NamedContext, context_key};
 use crate::plan::{BaseFacts, ImageKey, Origin, bad_epoch, global_scope};
 use crate::scope::EnvList;
 use crate::source::{SourceFile, Span};
 use crate::suggest;
 use lapstrake_layerstore::oci::Platform;
-use lapstrake_layerstore::reference::Reference;
 pub use references::BadReference;
 use references::{Later, check_reference};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +24,9 @@ use std::sync::Arc;
 
 /// The name of the empty base.
 const SCRATCH: &str = "scratch";
+
+/// Names of stages for which no named context can stand.
+const RESERVED: [&str; 2] = [SCRATCH, "context"];
 
 /// What is known of base images so far.
 pub type KnownBases<'a> = &'a dyn Fn(&ImageKey) -> Option<&'a BaseFacts>;
@@ -154,7 +156,7 @@ fn stages(dockerfile: &Dockerfile, options: &BuildOptions) -> (Graph, Vec<Diagno
         global,
         escape,
         platform: options.platform.clone(),
-        contexts: normalised_contexts(options),
+        contexts: options.contexts(),
         triggers: 0,
         trigger_bytes: 0,
     };
@@ -328,7 +330,7 @@ impl Graph {
         if self.contexts.is_empty() {
             return None;
         }
-        let name = familiar(name).unwrap_or_else(|| name.to_owned());
+        let name = context_key(name);
         let keys = [format!("{name}::{}", self.platform), name];
         let found = keys.iter().find_map(|key| self.contexts.get_key_value(key));
         found.map(|(key, context)| (key.clone(), context.clone()))
@@ -336,6 +338,7 @@ impl Graph {
 
     fn node(&self, stage: &Stage) -> Result<StageNode, Box<Diagnostic>> {
         if let Some(name) = &stage.name
+            && !RESERVED.contains(&name.as_str())
             && let Some((key, context)) = self.named_context(name)
         {
             return Ok(self.replaced(stage, key, &context));
@@ -471,20 +474,4 @@ impl Graph {
             BuildError::Plan { message, help: Some(help) }
         })
     }
-}
-
-/// The short form under which named contexts are found: `docker.io/library/x:latest` is `x`.
-fn familiar(name: &str) -> Option<String> {
-    let familiar = Reference::parse(name).ok()?.familiar();
-    Some(familiar.strip_suffix(":latest").map_or(familiar.clone(), str::to_owned))
-}
-
-fn normalised_contexts(options: &BuildOptions) -> BTreeMap<String, NamedContext> {
-    let normal = |name: &String| match name.split_once("::") {
-        Some((name, platform)) => {
-            format!("{}::{platform}", familiar(name).unwrap_or_else(|| name.to_owned()))
-        }
-        None => familiar(name).unwrap_or_else(|| name.clone()),
-    };
-    options.named_contexts.iter().map(|(name, context)| (normal(name), context.clone())).collect()
 }

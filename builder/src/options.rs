@@ -8,6 +8,7 @@ use crate::remote::Remote;
 use crate::share::SharedCache;
 use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::oci::Platform;
+use lapstrake_layerstore::reference::Reference;
 use lapstrake_runner::{SHM_SIZE_DEFAULT_BYTES, Ulimit};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -129,6 +130,31 @@ impl BuildOptions {
             compression: None,
         }
     }
+}
+
+impl BuildOptions {
+    /// The named contexts, each under the key by which all its names find it.
+    pub(crate) fn contexts(&self) -> BTreeMap<String, NamedContext> {
+        let entry =
+            |(name, context): (&String, &NamedContext)| (context_key(name), context.clone());
+        self.named_contexts.iter().map(entry).collect()
+    }
+
+    /// The named context that has this key.
+    pub(crate) fn context_of(&self, key: &str) -> Option<&NamedContext> {
+        // As in a map of them: of two names with one key, the last counts.
+        let mut all = self.named_contexts.iter().rev();
+        all.find_map(|(name, context)| (context_key(name) == key).then_some(context))
+    }
+}
+
+/// The short form of a name, which it shares with the longer ones: that of `docker.io/library/x:latest`
+/// is `x`. What follows `::` is a platform.
+pub(crate) fn context_key(name: &str) -> String {
+    let (image, platform) = name.split_at(name.find("::").unwrap_or(name.len()));
+    let Ok(image) = Reference::parse(image) else { return name.to_owned() };
+    let image = image.familiar();
+    format!("{}{platform}", image.strip_suffix(":latest").unwrap_or(&image))
 }
 
 /// Where a context's files come from.

@@ -140,30 +140,43 @@ fn place_directory(
         return Err(not_a_directory(dest));
     }
     make_directories(staging, Some(dest.clone()), how)?;
+    let mut directories = Vec::new();
     for item in &selected.items {
-        place_item(staging, item, dest, how)?;
+        directories.extend(place_item(staging, item, dest, how)?);
     }
     // Times of directories last: what is put into one changes its time.
-    for item in selected.items.iter().filter(|item| item.node.is_dir()).rev() {
-        staging.set_time(&append(dest, &item.relative)?, item.node.mtime)?;
+    for (directory, mtime) in directories.into_iter().rev() {
+        staging.set_time(&directory, mtime)?;
     }
     staging.set_time(dest, selected.node.mtime)?;
     Ok(())
 }
 
+/// Puts one item; for a directory whose time the copy sets, its place and that time.
 fn place_item(
     staging: &mut Staging<'_>,
     item: &Item,
     dest: &LayerPath,
     how: &Placement,
-) -> Result<(), BuildError> {
+) -> Result<Option<(LayerPath, i64)>, BuildError> {
     let target = append(dest, &item.relative)?;
     if !item.node.is_dir() {
-        return put_file(staging, target, &item.node, how);
+        put_file(staging, target, &item.node, how)?;
+        return Ok(None);
     }
-    match staging.kind(&target)? {
-        Some(kind) if kind != Kind::Dir => Err(not_a_directory(&target)),
-        old => staging.put_over(old, target, how.dressed(&item.node)),
+    match staging.get(&target)? {
+        Some(old) if !old.is_dir() => Err(not_a_directory(&target)),
+        // The reference gives one that is there the source's mode, and nothing else.
+        Some(old) if item.only_above => {
+            let node = Node { mode: item.node.mode, ..old };
+            staging.put_over(Some(Kind::Dir), target, node)?;
+            Ok(None)
+        }
+        old => {
+            let old = old.map(|node| node.kind);
+            staging.put_over(old, target.clone(), how.dressed(&item.node))?;
+            Ok(Some((target, item.node.mtime)))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::glob::Pattern;
 use crate::ignore::{Matcher, ParentMatches};
 use crate::tree::{Node, Resolved, Tree, clean_from_root, lossy, resolve};
 use lapstrake_layerstore::path::LayerPath;
+use lapstrake_layerstore::toc::Kind;
 use rayon::prelude::*;
 
 /// A directory with fewer directories in it than this is walked by the thread that found it: waking others
@@ -21,6 +22,9 @@ pub struct Item {
     pub source: LayerPath,
     /// What it is.
     pub node: Node,
+    /// Whether it is a directory that is taken only because something below it is: one that the
+    /// destination has already keeps its owner and time.
+    pub only_above: bool,
 }
 
 /// One source after matching: a file, or a directory with what is below it.
@@ -212,7 +216,7 @@ fn walk_child(
     if excluded && below.is_empty() {
         return Ok(());
     }
-    items.push(Item { relative, source, node });
+    items.push(Item { relative, source, node, only_above: excluded });
     items.extend(below);
     Ok(())
 }
@@ -226,30 +230,41 @@ fn select_parents(
     let (base, pattern) = split_pivot(source);
     let pattern = clean_from_root(pattern)?;
     let base_path = clean_from_root(base)?;
+    let literal = !base_path.components().chain(pattern.components()).any(has_wildcard);
     let bases = if base_path.components().any(has_wildcard) {
         wildcard_matches(tree, &base_path, source)?
     } else {
         vec![base_path]
     };
-    let literal = !pattern.components().any(has_wildcard);
     let mut all = Vec::new();
     for base in bases {
         let Resolved::Found(at) = resolve(tree, base.as_bytes(), true)? else {
             return Err(BuildError::SourceNotFound { path: shown(source) });
         };
         let Some(node) = tree.get(&at)? else { continue };
+        if literal && !stands_below(tree, &at, &pattern)? {
+            return Err(BuildError::SourceNotFound { path: shown(source) });
+        }
         let items = if pattern.is_root() {
             walk(tree, &at, how.excludes.as_ref())?
         } else {
             matching_with_parents(tree, &at, &pattern, how, source)?
         };
-        if items.is_empty() && literal && !pattern.is_root() {
-            return Err(BuildError::SourceNotFound { path: shown(source) });
-        }
-        let parents = true;
-        all.push(Selected { name: Vec::new(), source: at, node, items, parents });
+        // A file that the base's wildcard matches is copied under its name.
+        let name = base.file_name().unwrap_or_default().to_vec();
+        all.push(Selected { name, source: at, node, items, parents: true });
     }
     Ok(all)
+}
+
+/// Whether a path is there, excluded or not, with no link on the way.
+fn stands_below(tree: &dyn Tree, base: &LayerPath, path: &LayerPath) -> Result<bool, BuildError> {
+    let mut at = base.clone();
+    for name in path.components() {
+        let Some(Kind::Dir) = tree.get(&at)?.map(|node| node.kind) else { return Ok(false) };
+        at = join(&at, name)?;
+    }
+    Ok(tree.get(&at)?.is_some())
 }
 
 /// Split at the first `/./`, which marks where the kept part of the path begins.
@@ -282,7 +297,7 @@ fn matching_with_parents(
         let excluded =
             how.excludes.as_ref().is_some_and(|e| e.is_excluded(item.relative.as_bytes()));
         if !excluded && include.is_excluded(item.relative.as_bytes()) {
-            kept.append(&mut waiting);
+            kept.extend(waiting.drain(..).map(|dir| Item { only_above: true, ..dir }));
             kept.push(item);
         } else if item.node.is_dir() {
             waiting.push(item);
@@ -328,7 +343,8 @@ fn descend(
         let source = join(dir, &name)?;
         let here = join(relative, &name)?;
         let is_dir = node.is_dir();
-        all.push(Item { relative: here.clone(), source: source.clone(), node });
+        let (relative, place) = (here.clone(), source.clone());
+        all.push(Item { relative, source: place, node, only_above: false });
         if is_dir {
             descend(tree, &source, &here, (parts, depth), all)?;
         }

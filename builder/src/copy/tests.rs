@@ -176,6 +176,58 @@ fn excludes_count_from_the_copied_directory() {
     assert_eq!(kept, ["s", "s/b.md"]);
 }
 
+/// Mode, owner and time of a directory that the layer has.
+fn directory(made: &[Entry], at: &str) -> (u32, u32, i64) {
+    let found = made.iter().find(|entry| entry.path == path(at)).unwrap();
+    (found.mode, found.uid, found.mtime)
+}
+
+#[test]
+fn a_directory_that_is_only_on_the_way_keeps_its_owner_and_time() {
+    let from = memory(&["x/", "x/y/", "x/y/b", "x/y/c", "x/z/", "x/z/d"]);
+    let mut to = memory(&["w/", "w/x/", "w/x/y/"]);
+    for at in ["w/x", "w/x/y"] {
+        *to.0.get_mut(&path(at)).unwrap() = Node::directory(0o755, 33, 33, 3);
+    }
+    let made = |source: &[u8], how: &Selector, chmod: Option<&str>| {
+        let mode = chmod.map(|mode| Mode::parse(mode).unwrap());
+        let how_placed = Placement { mode, ..placement(".") };
+        let mut staging = Staging::over(&to, NOW);
+        for selected in select(&from, source, how).unwrap() {
+            place(&mut staging, &selected, &how_placed).unwrap();
+        }
+        staging.into_entries().unwrap()
+    };
+    let parents = Selector { parents: true, ..Selector::default() };
+    let found = made(b"x/y/b", &parents, Some("750"));
+    assert_eq!(directory(&found, "w/x"), (0o700, 33, 3));
+    assert_eq!(directory(&found, "w/x/y"), (0o700, 33, NOW));
+    // One that the pattern names is copied with all that belongs to it.
+    let found = made(b"x/y", &parents, None);
+    assert_eq!(directory(&found, "w/x"), (0o700, 33, 3));
+    assert_eq!(directory(&found, "w/x/y"), (0o700, 7, 5));
+    // One that is not there yet is, too.
+    let found = made(b"x/z/d", &parents, Some("750"));
+    assert_eq!(directory(&found, "w/x/z"), (0o750, 7, 5));
+    let excludes = Some(Matcher::new(&["y", "!y/b"]).unwrap());
+    let found = made(b"x/./", &Selector { excludes, ..parents }, None);
+    assert_eq!(names(&found), ["w/y/b", "w/z/d"]);
+}
+
+#[test]
+fn a_named_parent_has_to_be_there_whether_it_is_excluded_or_not() {
+    let from = memory(&["x/", "x/a", "l -> x", "f"]);
+    let excludes = Some(Matcher::new(&["x/a"]).unwrap());
+    let how = Selector { parents: true, excludes, ..Selector::default() };
+    assert!(select(&from, b"x/a", &how).unwrap()[0].items.is_empty());
+    for gone in ["x/b", "x/b/c", "f/g", "l/a", "none/./a"] {
+        let found = select(&from, gone.as_bytes(), &how);
+        assert!(matches!(found, Err(BuildError::SourceNotFound { .. })), "{gone}");
+    }
+    // A wildcard needs nothing, and a file that one before the pivot matches is copied itself.
+    assert_eq!(select(&from, b"?/./none", &how).unwrap()[0].name, b"f");
+}
+
 #[test]
 fn parents_are_kept_from_the_pivot_on() {
     let from = memory(&["x/", "x/y/", "x/y/b.t", "x/z/", "x/z/n"]);

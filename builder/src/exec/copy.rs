@@ -18,7 +18,7 @@ use crate::key::{KeyEncoder, REMOTE_COMMIT, REMOTE_CONTENT, StepKey, digest_sele
 use crate::plan::{CopyStep, Origin};
 use crate::remote::{GitRef, GitSource, HttpSource, Remote};
 use crate::text::Text;
-use crate::tree::Tree;
+use crate::tree::{Tree, clean_onto};
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::layers::Layer;
 use lapstrake_layerstore::toc::Kind;
@@ -347,11 +347,10 @@ impl Prepared for PreparedWorkdir<'_> {
         let how =
             Placement { dest: Vec::new(), owner: Some(owner), mode: None, now: at.session.now() };
         let mut staging = Staging::over(&below, at.session.now());
-        // Every directory that the path passes through is made, those that `..` leaves again too.
-        let ends = self.path.match_indices('/').map(|(at, _)| at).chain([self.path.len()]);
-        for end in ends {
-            ensure_directory(&mut staging, &self.path.as_bytes()[..end], &how)?;
-        }
+        // What a path passes through only to leave it by `..` is made where a step runs, not here.
+        let mut clean = Vec::with_capacity(self.path.len());
+        clean_onto(&mut clean, self.path.as_bytes());
+        ensure_directory(&mut staging, &clean, &how)?;
         Ok(store.layers().create(staging.into_entries()?)?)
     }
 }

@@ -247,7 +247,7 @@ impl<'a> Ahead<'a> {
             Origin::Stage(stage) => matches!(self.known.get(stage), Some(Known::Layers(_, true))),
             Origin::Image(image) => self.planned.bases.place(image) == ImagePlace::Store,
             Origin::Named(name) => {
-                let context = self.session.options.named_contexts.get(name);
+                let context = self.session.options.context_of(name);
                 !matches!(context, Some(NamedContext::Remote(_)))
             }
             Origin::Context | Origin::Scratch => true,

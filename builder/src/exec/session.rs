@@ -136,12 +136,15 @@ impl<'a> Session<'a> {
                 ContextSource::Fetched(files) => self.open_stored(files.clone(), name)?,
                 ContextSource::Empty => Context::Empty,
             },
-            Some(named) => match self.options.named_contexts.get(named) {
+            Some(named) => match self.options.context_of(named) {
                 Some(NamedContext::Directory(path)) => self.open_directory(path, name)?,
                 Some(NamedContext::Remote(remote)) => {
                     self.open_stored(self.fetcher.named_context(remote)?, name)?
                 }
-                _ => Context::Empty,
+                Some(NamedContext::Image(_) | NamedContext::Layout(_)) | None => {
+                    let message = format!("the named context `{named}` has no files");
+                    return Err(BuildError::plan(message));
+                }
             },
         };
         Ok(lock(&self.together.contexts).entry(key).or_insert(open).clone())

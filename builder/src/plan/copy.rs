@@ -1,5 +1,6 @@
 //! COPY and ADD into steps.
 
+use super::config::absolute;
 use super::stage::{Planner, Problem};
 use super::{Action, CopyStep, Origin, Step};
 use crate::chmod::Mode;
@@ -73,14 +74,26 @@ fn inline(planner: &Planner<'_>, copy: &Copy) -> Result<Vec<(String, Vec<u8>)>, 
     copy.heredocs
         .iter()
         .map(|heredoc| {
+            let name = file_name(&heredoc.name)?;
             if !heredoc.expand {
-                return Ok((heredoc.name.to_string(), heredoc.content.to_vec()));
+                return Ok((name, heredoc.content.to_vec()));
             }
             let text = String::from_utf8_lossy(&heredoc.content);
             let body = planner.expand_body(&heredoc.name, &text)?;
-            Ok((heredoc.name.to_string(), body.into_bytes()))
+            Ok((name, body.into_bytes()))
         })
         .collect()
+}
+
+/// What the file of a heredoc is called. It is made at the top of an empty tree, where there is no
+/// directory to put it into.
+fn file_name(word: &str) -> Result<String, Problem> {
+    match absolute("/", word).strip_prefix('/') {
+        Some(name) if !name.is_empty() && !name.contains('/') => Ok(name.to_owned()),
+        _ => Err(Problem::arguments(&format!(
+            "the heredoc `{word}` cannot be a file: its name names a directory that is not there"
+        ))),
+    }
 }
 
 /// Which sources are URLs and repositories; those belong to ADD alone.

@@ -212,6 +212,12 @@ fn s47_parents() {
     assert_eq!(names("COPY --parents d/./sub/*.md /n/"), ["n/", "n/sub/", "n/sub/y.md:1"]);
     assert_eq!(names("COPY --parents **/*.md /n/").last().unwrap(), "n/d/sub/y.md:1");
     assert!(refused("COPY --parents d/nope /n/").contains("not found"));
+    // What is excluded is there all the same.
+    let excluded = "COPY --parents --exclude=d/x.txt d/x.txt d/sub/y.md /n/";
+    assert_eq!(names(excluded), ["n/", "n/d/", "n/d/sub/", "n/d/sub/y.md:1"]);
+    // A directory on the way gets the mode of its source; its owner is its own.
+    let onto = "COPY --chown=5:6 --chmod=711 d /n/d\nCOPY --parents d/x.txt /n/";
+    assert!(files(onto).contains(&"n/d/ 700 5:6".to_owned()));
 }
 
 #[test]
@@ -253,6 +259,11 @@ fn s53_heredocs() {
     assert_eq!(names("COPY <<a <<\"b\" /p/\n1\na\n22\nb"), ["p/", "p/a:2", "p/b:3"]);
     assert_eq!(names("COPY <<-E /n\n\t\tx\n\tE"), ["n:2"]);
     assert_eq!(names("ARG V=long\nCOPY <<E <<'F' /\n$V\nE\n$V\nF"), ["E:5", "F:3"]);
+    // The file is made in an empty tree, which has no directories.
+    assert_eq!(names("COPY <</a/../n /p/\nab\n/a/../n"), ["p/", "p/n:3"]);
+    for word in ["a/b", "..", "/"] {
+        assert!(!refused(&format!("COPY <<{word} /p/\nab\n{word}")).is_empty(), "{word}");
+    }
 }
 
 #[test]
@@ -260,6 +271,7 @@ fn s55_working_directories() {
     let all = files("COPY etc /etc/\nUSER app\nWORKDIR /p/q");
     assert_eq!(all[3..], ["p/ 755 7:8", "p/q/ 755 7:8"]);
     assert_eq!(files("USER 5\nWORKDIR /p"), ["p/ 755 5:5"]);
+    assert_eq!(files("WORKDIR /p/../q//r/."), ["q/ 755 0:0", "q/r/ 755 0:0"]);
     assert_eq!(files("USER nobody\nWORKDIR /p"), ["p/ 755 0:0"]);
     assert_eq!(config("WORKDIR /p\nWORKDIR q/").config.working_dir, "/p/q");
     assert_eq!(history("WORKDIR /"), ["(WORKDIR /)"]);

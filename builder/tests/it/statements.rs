@@ -521,6 +521,7 @@ fn s33_named_contexts() {
         assert_eq!(images("FROM a:latest\nRUN b", &[(name, "other:1")]).0, "other:1", "{name}");
     }
     assert_eq!(images("FROM scratch\n", &[("scratch", "other:1")]).0, "");
+    assert_eq!(images("FROM a AS Context\nRUN b", &[("context", "other:1")]).0, "a");
     // What the replaced stage's own FROM says does not matter, but for its platform.
     assert_eq!(images("FROM $NO AS x\nFROM x", &[("x", "other:1")]).0, "other:1");
 }

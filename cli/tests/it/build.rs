@@ -100,7 +100,7 @@ fn named_contexts_and_ignore_files_count() {
         "-f",
         "context/x.df",
         "--build-context",
-        "other=other",
+        "docker.io/library/other:latest=other",
         "context",
     ]);
     let context = lap.context("empty", "FROM scratch\nENV A=1\n");

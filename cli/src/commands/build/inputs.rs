@@ -8,6 +8,7 @@ use lapstrake_builder::exec::is_archive;
 use lapstrake_builder::limits::ARCHIVE_PROBE_BYTES;
 use lapstrake_builder::options::{ContextSource, LayoutImage, NamedContext};
 use lapstrake_builder::remote::Remote;
+use lapstrake_layerstore::reference::Reference;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -245,6 +246,9 @@ pub(super) fn named_contexts(
         if name.is_empty() || source.is_empty() {
             return Err(bad("write it as NAME=SOURCE"));
         }
+        // Stages and images are found by it, so it is written as their names are.
+        let image = name.split_once("::").map_or(name, |(image, _platform)| image);
+        Reference::parse(image).map_err(|e| bad(&format!("invalid context name: {e}")))?;
         let context = match source.split_once("://") {
             Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
             Some(("oci-layout", layout)) => NamedContext::Layout(layout_image(layout)?),
@@ -431,7 +435,9 @@ mod tests {
         let all = named_contexts(&given).unwrap();
         assert!(matches!(&all["a"], NamedContext::Remote(Remote::Http(_))));
         assert!(matches!(&all["b"], NamedContext::Remote(Remote::Git(_))));
-        for bad in ["x", "=.", "x=", "x=ftp://a", "x=oci-layout:///nowhere", "x=/nowhere/at/all"] {
+        for bad in
+            ["x", "=.", "x=", "Base=.", "x=ftp://a", "x=oci-layout:///nowhere", "x=/nowhere/at/all"]
+        {
             assert!(named_contexts(&[bad.to_owned()]).is_err(), "{bad}");
         }
     }
