@@ -2,8 +2,8 @@
 //!
 //! *Invariant:* a reader sees the old or the new, never half. What is in progress lies in a
 //! [`Staging`] directory under `work/`, whose descriptor is flock'd by its owner; a process that
-//! dies leaves a directory without lock, which [`sweep`] removes. Nothing here syncs: the store
-//! does one `syncfs` at the end of a build (design, principle 6).
+//! dies leaves a directory without lock, which [`sweep`] removes. Nothing here waits for the disk: the
+//! store does one `syncfs` at the end of a build (design, principle 6), and large files are sent ahead of it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,12 +13,19 @@ use std::{
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::{StoreError, limits::RECORD_BYTES_MAX};
+use crate::{
+    StoreError,
+    early_sync::{EarlySync, LargeFile},
+    limits::RECORD_BYTES_MAX,
+};
 
 /// A directory for work in progress, removed on drop, swept if its process dies.
 #[derive(Debug)]
@@ -27,6 +34,7 @@ pub struct Staging {
     /// Holds the lock that says the owner lives.
     _lock: File,
     next: AtomicU64,
+    early: Arc<EarlySync>,
     is_left: bool,
 }
 
@@ -52,7 +60,13 @@ impl Staging {
             let locked = flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok();
             if locked && is_still(&lock, directory.path()) {
                 let path = directory.keep();
-                return Ok(Staging { path, _lock: lock, next: AtomicU64::new(0), is_left: false });
+                return Ok(Staging {
+                    path,
+                    _lock: lock,
+                    next: AtomicU64::new(0),
+                    early: Arc::default(),
+                    is_left: false,
+                });
             }
         }
         let source = io::Error::from(io::ErrorKind::WouldBlock);
@@ -80,6 +94,17 @@ impl Staging {
             .open(&path)
             .map_err(StoreError::io("create", &path))?;
         Ok((path, file))
+    }
+
+    /// A new empty file for much, which goes to the disk while it is written.
+    pub(crate) fn new_large_file(&self) -> Result<(PathBuf, LargeFile), StoreError> {
+        let (path, file) = self.new_file()?;
+        Ok((path, LargeFile::new(file, Arc::clone(&self.early))))
+    }
+
+    /// What became of large files on their way to the disk since this was asked last.
+    pub(crate) fn early_sync(&self) -> io::Result<()> {
+        self.early.result()
     }
 
     /// A new empty directory in the directory.

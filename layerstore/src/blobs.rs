@@ -14,6 +14,7 @@ use crate::{
     Digest, StoreError,
     atomic::{Staging, publish, read_bounded},
     digest::Sha256,
+    early_sync::LargeFile,
 };
 
 /// Bytes moved at once between streams.
@@ -106,7 +107,7 @@ impl Blobs {
 
     /// A blob that is written piece by piece.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
-        let (path, file) = self.staging.new_file()?;
+        let (path, file) = self.staging.new_large_file()?;
         let blobs = self.clone();
         Ok(BlobWriter { blobs, path, file: Some(file), hasher: Sha256::new(), size: 0 })
     }
@@ -147,7 +148,7 @@ impl Blobs {
 pub struct BlobWriter {
     blobs: Blobs,
     path: PathBuf,
-    file: Option<File>,
+    file: Option<LargeFile>,
     hasher: Sha256,
     size: u64,
 }

@@ -60,6 +60,7 @@ pub mod path;
 pub mod toc;
 pub mod view;
 
+mod early_sync;
 mod pipe;
 mod tree;
 mod upper;

@@ -13,6 +13,7 @@ use super::{Contents, PackRecord, PrefixHasher, pack};
 use crate::{
     ContentHash, StoreError,
     atomic::publish,
+    early_sync::LargeFile,
     limits::{OWN_PACK_BYTES, PACK_BYTES_MAX},
     pipe::{Chunk, Piece, channel_of_large, join},
 };
@@ -42,7 +43,7 @@ pub struct ContentWriter {
 #[derive(Debug)]
 struct OpenPack {
     path: PathBuf,
-    file: File,
+    file: LargeFile,
     pending: Vec<u8>,
     length: u64,
     records: Vec<PackRecord>,
@@ -193,7 +194,7 @@ impl Drop for ContentWriter {
 
 impl OpenPack {
     fn create(contents: &Contents) -> Result<OpenPack, StoreError> {
-        let (path, file) = contents.staging.new_file()?;
+        let (path, file) = contents.staging.new_large_file()?;
         Ok(OpenPack { path, file, pending: Vec::new(), length: 0, records: Vec::new() })
     }
 

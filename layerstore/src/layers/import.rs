@@ -24,6 +24,7 @@ use crate::{
     archive::{ArchiveError, Assembler, ReadLimits, TarReader},
     compress::{self, Codec},
     digest::both::{ToHash, hash_two},
+    early_sync::LargeFile,
     limits::LAYER_BYTES_MAX,
     pipe::{CHANNEL_CHUNKS, Chunk, ChunkReader, ChunkWriter, Consumer, Consumers, channel, join},
     toc::{Entry, Kind, Toc},
@@ -120,15 +121,15 @@ impl Layers {
         expected: Expected,
         purpose: Purpose,
     ) -> Result<(PathBuf, Verified), StoreError> {
-        let (path, mut file) = self.staging.new_file()?;
+        let (path, mut file) = self.staging.new_large_file()?;
         let early = match purpose {
             Purpose::Keep => None,
             Purpose::Run => Some(EarlyTree::begin(self)?),
         };
         let source = source.and_then(|source| File::open(source).ok());
-        let is_copied = source.is_some_and(|source| ioctl_ficlone(&file, source).is_ok());
+        let is_copied = source.is_some_and(|source| ioctl_ficlone(file.as_file(), source).is_ok());
         let verified = if is_copied {
-            verify_into(&mut file, expected, None, early)
+            verify_into(file.as_file(), expected, None, early)
         } else {
             verify_into(reader, expected, Some((path.clone(), file)), early)
         };
@@ -164,7 +165,7 @@ impl Layers {
 fn verify_into(
     reader: &mut (dyn Read + Send),
     expected: Expected,
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, LargeFile)>,
     mut early: Option<EarlyTree<'_>>,
 ) -> Result<Verified, StoreError> {
     // One byte more than promised is enough to see that the promise was false.
@@ -216,7 +217,7 @@ pub(crate) struct Examined {
 pub(crate) fn examine(
     reader: &mut (dyn Read + Send),
     to_the_end: bool,
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, LargeFile)>,
 ) -> Result<Examined, StoreError> {
     examine_into(reader, to_the_end, file, None)
 }
@@ -224,7 +225,7 @@ pub(crate) fn examine(
 fn examine_into(
     reader: &mut (dyn Read + Send),
     to_the_end: bool,
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, LargeFile)>,
     early: Option<&mut EarlyTree<'_>>,
 ) -> Result<Examined, StoreError> {
     std::thread::scope(|scope| {
@@ -288,7 +289,7 @@ fn real_error<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 fn keep_blob(
     chunks: Receiver<Chunk>,
-    mut file: Option<(PathBuf, File)>,
+    mut file: Option<(PathBuf, LargeFile)>,
     hash: &ToHash,
 ) -> Result<u64, StoreError> {
     let mut size = 0;

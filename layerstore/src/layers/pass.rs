@@ -6,7 +6,7 @@
 //! ```
 
 use std::{
-    fs::{self, File},
+    fs,
     io::Write,
     path::{Path, PathBuf},
     sync::mpsc::Receiver,
@@ -20,6 +20,7 @@ use crate::{
         Sha256,
         both::{ToHash, hash_two},
     },
+    early_sync::LargeFile,
     pipe::{
         CHANNEL_CHUNKS, Chunk, ChunkWriter, Consumer, LARGE_CHUNKS, channel, channel_of_large, join,
     },
@@ -77,7 +78,7 @@ impl Layers {
         bytes: u64,
         write_tar: Box<WriteTar<'_>>,
     ) -> Result<(DiffId, Form), StoreError> {
-        let (path, file) = self.staging.new_file()?;
+        let (path, file) = self.staging.new_large_file()?;
         let aside = Aside(path);
         let codec = compression.codec;
         let pieces = match codec {
@@ -129,7 +130,7 @@ fn hash_chunks(chunks: Receiver<Chunk>) -> Digest {
 /// A file that is hashed while it is written.
 struct AsideFile<'a> {
     path: &'a Path,
-    file: File,
+    file: LargeFile,
     hash: ToHash,
     size: u64,
 }

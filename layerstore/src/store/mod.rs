@@ -140,6 +140,8 @@ impl Store {
     /// Brings everything to the disk.
     pub fn sync(&self) -> Result<(), StoreError> {
         let directory = File::open(&self.root).map_err(StoreError::io("open", &self.root))?;
+        let early = self.staging().early_sync();
+        early.map_err(StoreError::io("sync a file in", &self.root))?;
         rustix::fs::syncfs(directory.as_fd()).map_err(StoreError::io("sync", &self.root))
     }
 

@@ -75,7 +75,7 @@ impl Spool {
 
 /// Puts a member aside.
 fn spool(area: &WorkArea, tar: &mut TarReader<impl Read + Send>) -> Result<Spooled, TransferError> {
-    let (path, file) = area.new_file()?;
+    let (path, file) = area.new_large_file()?;
     let mut start = Vec::new();
     let read = tar.by_ref().take(archive::BLOCK as u64).read_to_end(&mut start);
     read.map_err(broken)?;
@@ -104,7 +104,7 @@ fn broken(error: io::Error) -> TransferError {
 
 fn copy(
     reader: &mut impl Read,
-    mut file: File,
+    mut file: impl Write,
     path: &Path,
 ) -> Result<(Digest, u64), TransferError> {
     let (mut hasher, mut size) = (Sha256::new(), 0);

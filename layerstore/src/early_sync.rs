@@ -1,0 +1,119 @@
+//! Large files go to the disk while they are still being written.
+//!
+//! The sync at the end of a command waits for everything that is new, and until then nothing of it need
+//! have left memory: a kernel begins to write seconds after the bytes came. So whoever writes much has
+//! some of it written early, on a thread of its own.
+//!
+//! *Invariant:* this only shortens the sync at the end, and what fails here fails that one: the error is
+//! kept until [`EarlySync::result`] gives it to whoever syncs.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
+
+/// How much of a file is new when it is sent to the disk: what a disk takes in a fraction of a second, and
+/// enough that its journal is not written all the time.
+const SYNC_BYTES: u64 = 32 << 20;
+
+/// The thread that waits for the disk, once there is a large file.
+#[derive(Debug, Default)]
+pub(crate) struct EarlySync {
+    files: OnceLock<SyncSender<File>>,
+    failed: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl EarlySync {
+    /// Sends what there is of `file` to the disk, unless the last one is still on its way.
+    fn begin(&self, file: &File) {
+        let files = self.files.get_or_init(|| {
+            // One may wait: where there is none yet, the thread is only beginning.
+            let (files, todo) = sync_channel(1);
+            let failed = Arc::clone(&self.failed);
+            std::thread::spawn(move || sync_all(&todo, &failed));
+            files
+        });
+        // Where there is no descriptor to spare or the disk is behind, the sync at the end does it.
+        if let Ok(file) = file.try_clone() {
+            files.try_send(file).unwrap_or_default();
+        }
+    }
+
+    /// The first error since this was asked last.
+    pub(crate) fn result(&self) -> io::Result<()> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+fn sync_all(files: &Receiver<File>, failed: &Mutex<Option<io::Error>>) {
+    for file in files {
+        if let Err(error) = file.sync_data() {
+            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+}
+
+/// A file that may become large.
+#[derive(Debug)]
+pub(crate) struct LargeFile {
+    file: File,
+    early: Arc<EarlySync>,
+    /// Bytes that were written since it was sent to the disk.
+    new: u64,
+}
+
+impl LargeFile {
+    pub(crate) fn new(file: File, early: Arc<EarlySync>) -> LargeFile {
+        LargeFile { file, early, new: 0 }
+    }
+
+    pub(crate) fn as_file(&mut self) -> &mut File {
+        &mut self.file
+    }
+}
+
+impl Write for LargeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.new += count as u64;
+        if self.new >= SYNC_BYTES {
+            self.new = 0;
+            self.early.begin(&self.file);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_all_there_and_an_error_is_told_once() {
+        let early = Arc::new(EarlySync::default());
+        let mut large = LargeFile::new(tempfile::tempfile().unwrap(), Arc::clone(&early));
+        for _ in 0..3 {
+            large.write_all(&vec![1; SYNC_BYTES as usize / 2 + 1]).unwrap();
+        }
+        assert_eq!((large.new, early.files.get().is_some()), (SYNC_BYTES / 2 + 1, true));
+        assert_eq!(large.as_file().metadata().unwrap().len(), SYNC_BYTES / 2 * 3 + 3);
+        early.result().unwrap();
+        // Nothing can be synced through a pipe.
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
+        let (files, todo) = sync_channel(1);
+        files.send(File::from(writer)).unwrap();
+        drop(files);
+        sync_all(&todo, &early.failed);
+        early.result().unwrap_err();
+        early.result().unwrap();
+    }
+}
