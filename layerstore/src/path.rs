@@ -185,7 +185,19 @@ impl LayerPath {
 
     /// This path with all of `below` appended.
     pub fn append(&self, below: &LayerPath) -> Result<LayerPath, PathError> {
-        self.join(below.as_bytes())
+        if self.is_root() || below.is_root() {
+            return Ok(if self.is_root() { below } else { self }.clone());
+        }
+        // Both are clean, so that only their length together is in question.
+        let (above, below) = (self.as_bytes(), below.as_bytes());
+        let mut joined = Vec::with_capacity(above.len() + 1 + below.len());
+        joined.extend_from_slice(above);
+        joined.push(b'/');
+        joined.extend_from_slice(below);
+        if joined.len() > PATH_BYTES_MAX {
+            return Err(too_long(&joined));
+        }
+        Ok(LayerPath::of(joined))
     }
 
     /// The bytes, without a leading slash.

@@ -7,6 +7,7 @@
 //! Everything works on descriptions of files ([`crate::tree::Node`]); no file of an image is created on
 //! disk for it, so these steps need no privilege at all. The rules are those of `docs/compatibility.md`.
 
+mod additions;
 pub mod place;
 pub mod select;
 pub mod staging;

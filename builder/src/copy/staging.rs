@@ -2,8 +2,10 @@
 //!
 //! *Invariant:* every path that is added has only directories above it, in the additions or below them.
 
+use super::additions::Additions;
 use crate::error::BuildError;
 use crate::tree::{Node, Tree};
+use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::path::LayerPath;
 use lapstrake_layerstore::toc::{Entry, Kind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Additions over a base tree; itself a tree that shows both.
 pub struct Staging<'a> {
     base: &'a dyn Tree,
-    added: BTreeMap<LayerPath, Node>,
+    added: Additions,
     /// Directories that replaced something else: nothing of the base shines through them.
     opaque: BTreeSet<LayerPath>,
     /// The time that a directory gets when something is put into it.
@@ -33,7 +35,7 @@ impl std::fmt::Debug for Staging<'_> {
 impl<'a> Staging<'a> {
     /// Nothing added yet.
     pub fn over(base: &'a dyn Tree, now: i64) -> Self {
-        let (added, opaque) = (BTreeMap::new(), BTreeSet::new());
+        let (added, opaque) = (Additions::default(), BTreeSet::new());
         Self { base, added, opaque, now, seen: Mutex::new(None), touched: None }
     }
 
@@ -112,7 +114,7 @@ impl<'a> Staging<'a> {
         self.touched = None;
         let below: Vec<LayerPath> = self
             .added
-            .range(path.clone()..)
+            .from(path)
             .skip_while(|(p, _)| *p == path)
             .take_while(|(p, _)| p.as_bytes().starts_with(path.as_bytes()))
             .filter(|(p, _)| p.starts_with(path))
@@ -127,16 +129,17 @@ impl<'a> Staging<'a> {
 
     /// Whether the base may be seen at `path`: nothing above it was replaced.
     fn base_visible(&self, path: &LayerPath) -> bool {
-        let Some(directory) = path.parent() else { return true };
+        let Some(directory) = path.parent_bytes() else { return true };
         let mut seen = self.seen();
-        match &*seen {
-            Some((known, visible)) if *known == directory => *visible,
-            _ => {
-                let visible = self.base_visible_in(&directory);
-                *seen = Some((directory, visible));
-                visible
-            }
+        if let Some((known, visible)) = &*seen
+            && known.as_bytes() == directory
+        {
+            return *visible;
         }
+        let directory = path.parent().unwrap_or_default();
+        let visible = self.base_visible_in(&directory);
+        *seen = Some((directory, visible));
+        visible
     }
 
     fn seen(&self) -> MutexGuard<'_, Option<(LayerPath, bool)>> {
@@ -156,14 +159,19 @@ impl<'a> Staging<'a> {
 
     /// The entries of the layer: what was added and the directories above it, hard links joined, and
     /// whiteouts for what a replaced directory hides.
-    pub fn into_entries(mut self) -> Result<Vec<Entry>, BuildError> {
-        self.drop_unchanged()?;
+    pub fn into_entries(self) -> Result<Vec<Entry>, BuildError> {
+        self.into_placed().map(|placed| placed.entries)
+    }
+
+    /// As [`into_entries`](Self::into_entries), and whether the contents mattered.
+    pub(crate) fn into_placed(mut self) -> Result<Placed, BuildError> {
+        let depends_on_contents = self.drop_unchanged()?;
         self.add_parents()?;
         let mut whiteouts = Vec::new();
         for dir in &self.opaque {
             for (name, _) in self.base.children(dir)? {
                 let path = join(dir, &name)?;
-                if !self.added.contains_key(&path) {
+                if !self.added.contains(&path) {
                     whiteouts.push(path);
                 }
             }
@@ -185,17 +193,22 @@ impl<'a> Staging<'a> {
             node.kind = Kind::Whiteout;
             entry(path, node, None)
         }));
-        Ok(entries)
+        Ok(Placed { entries, depends_on_contents })
     }
 
-    /// A file that is what the base already shows at its path is no change.
-    fn drop_unchanged(&mut self) -> Result<(), BuildError> {
-        let mut same = Vec::new();
-        for (path, node) in &self.added {
-            if !self.opaque.contains(path)
-                && self.base_visible(path)
-                && self.base.get(path)?.is_some_and(|old| is_same(&old, node))
-            {
+    /// A file that is what the base already shows at its path is no change. Says whether nothing but their
+    /// contents told any two files apart, or could have.
+    fn drop_unchanged(&mut self) -> Result<bool, BuildError> {
+        let (mut same, mut depends_on_contents) = (Vec::new(), false);
+        for (path, node) in self.added.iter() {
+            if self.opaque.contains(path) || !self.base_visible(path) {
+                continue;
+            }
+            let Some(old) = self.base.get(path)?.filter(|old| is_same_outside(old, node)) else {
+                continue;
+            };
+            depends_on_contents |= size(node) > 0;
+            if content(&old) == content(node) {
                 same.push(path.clone());
             }
         }
@@ -203,21 +216,21 @@ impl<'a> Staging<'a> {
             self.added.remove(&path);
         }
         *self.seen() = None;
-        Ok(())
+        Ok(depends_on_contents)
     }
 
     /// A layer names the directories above everything it changes, as they are.
     fn add_parents(&mut self) -> Result<(), BuildError> {
         let mut missing = BTreeSet::new();
         let mut last = None;
-        for path in self.added.keys() {
+        for (path, _) in self.added.iter() {
             let mut at = path.parent();
             if at == last {
                 continue;
             }
             last.clone_from(&at);
             while let Some(dir) = at {
-                if dir.is_root() || self.added.contains_key(&dir) || !missing.insert(dir.clone()) {
+                if dir.is_root() || self.added.contains(&dir) || !missing.insert(dir.clone()) {
                     break;
                 }
                 at = dir.parent();
@@ -245,7 +258,7 @@ impl Tree for Staging<'_> {
         if !self.opaque.contains(path) && self.base_visible(path) {
             all.extend(self.base.children(path)?);
         }
-        for (at, node) in self.added.range(path.clone()..) {
+        for (at, node) in self.added.from(path) {
             if at == path {
                 continue;
             }
@@ -262,15 +275,27 @@ impl Tree for Staging<'_> {
     }
 }
 
-/// Whether a layer would say the same of both.
-fn is_same(old: &Node, new: &Node) -> bool {
-    let size = |node: &Node| if node.kind == Kind::File { node.size } else { 0 };
-    let content = |node: &Node| node.content.filter(|_| size(node) > 0);
+/// The entries of a layer.
+pub(crate) struct Placed {
+    pub(crate) entries: Vec<Entry>,
+    /// Whether files with other contents could have given fewer or more of them.
+    pub(crate) depends_on_contents: bool,
+}
+
+/// Whether a layer would say the same of both, but for their contents.
+fn is_same_outside(old: &Node, new: &Node) -> bool {
     old.kind == new.kind
         && (old.mode, old.uid, old.gid, old.mtime) == (new.mode, new.uid, new.gid, new.mtime)
         && size(old) == size(new)
-        && content(old) == content(new)
         && (&old.link, old.device, &old.xattrs) == (&new.link, new.device, &new.xattrs)
+}
+
+fn size(node: &Node) -> u64 {
+    if node.kind == Kind::File { node.size } else { 0 }
+}
+
+fn content(node: &Node) -> Option<ContentHash> {
+    node.content.filter(|_| size(node) > 0)
 }
 
 /// Join, with the error that names the whole path.

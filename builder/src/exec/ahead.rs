@@ -5,7 +5,7 @@
 //! select ─┬▶ place (with numbers for contents) ─▶ tar ─┬▶ sha256 = diffID of what will be made
 //!         │                                        ▲ feed └▶ encoders ─▶ file ─▶ sha256 = its blob
 //!         └▶ read, hash, pack ─────────────────────┘
-//!                   └▶ key ▶ miss ▶ place ▶ layer: is it what was foreseen? then they are its own
+//!                   └▶ key ▶ miss ▶ contents for numbers ▶ layer: is it what was foreseen? then they are its own
 //! ```
 //! A key counts the contents, so that the layer is only known when everything was read, and sha256 takes
 //! longer than that. Where something may be found in a cache nothing is foreseen: a hit would have paid
@@ -15,15 +15,21 @@ use super::stage::StepContext;
 use super::trees::{EmptyTree, ViewTree};
 use crate::context::feed::Feed;
 use crate::context::hash::unhashed;
+use crate::copy::staging::Placed;
 use crate::copy::{Placement, Selected, Staging, place};
 use crate::error::BuildError;
-use crate::tree::Tree;
+use crate::tree::{Node, Tree};
+use lapstrake_layerstore::StoreError;
 use lapstrake_layerstore::archive::Epoch;
+use lapstrake_layerstore::compress::Compression;
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::layers::{Ahead, Content};
 use lapstrake_layerstore::limits::OWN_PACK_BYTES;
-use lapstrake_layerstore::toc::Entry;
+use lapstrake_layerstore::store::Store;
+use lapstrake_layerstore::toc::{Entry, Kind};
+use lapstrake_layerstore::view::View;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -36,6 +42,7 @@ pub(crate) struct Foreseen {
     feed: Arc<Feed>,
     begun: Instant,
     thread: Option<JoinHandle<Option<Ahead>>>,
+    placed: Receiver<Option<Vec<Entry>>>,
 }
 
 impl Foreseen {
@@ -58,31 +65,20 @@ impl Foreseen {
         let (how, below) = (how().ok()?, at.below.view().ok()?);
         let mut numbered = selected.to_vec();
         for (number, (_, node)) in unhashed(&mut numbered).enumerate() {
-            if node.size > 0 {
-                node.content = Some(token(number));
-            }
+            node.content = Some(token(number));
         }
-        let now = session.now();
-        let (store, feed) = (Arc::clone(session.deps.store), Arc::<Feed>::default());
-        let compression = session.options.compression;
-        let (fed, epoch) = (Arc::clone(&feed), session.options.epoch.map(Epoch::Set));
-        let thread = std::thread::spawn(move || {
-            let below = ViewTree::new(below, store.layers());
-            let base: &dyn Tree = if link { &EmptyTree } else { &below };
-            let ahead = placed(base, now, numbered, &how).and_then(|entries| {
-                let mut content = |entry: &Entry| {
-                    let number = number_of(&entry.content?);
-                    if entry.size > OWN_PACK_BYTES {
-                        return Some(Content::Pieces(Box::new(fed.pieces(number))));
-                    }
-                    fed.take(number).map(|(hash, bytes)| Content::Whole(hash, bytes))
-                };
-                Ok(store.layers().foresee(entries, (epoch, compression.as_ref()), &mut content)?)
-            });
-            fed.end();
-            ahead.ok().flatten()
-        });
-        Some(Self { feed, begun: Instant::now(), thread: Some(thread) })
+        let (feed, (to_maker, placed)) = (Arc::<Feed>::default(), sync_channel(1));
+        let maker = Maker {
+            store: Arc::clone(session.deps.store),
+            base: (!link).then_some(below),
+            how,
+            compression: session.options.compression,
+            epoch: session.options.epoch.map(Epoch::Set),
+            feed: Arc::clone(&feed),
+            placed: to_maker,
+        };
+        let thread = std::thread::spawn(move || maker.run(numbered));
+        Some(Self { feed, begun: Instant::now(), thread: Some(thread), placed })
     }
 
     /// Who reads the files gives them here.
@@ -93,6 +89,17 @@ impl Foreseen {
     /// When it was begun.
     pub(crate) fn begun(&self) -> Instant {
         self.begun
+    }
+
+    /// The entries of the layer, now that all of these files have their contents; none if it has to be made
+    /// of them anew.
+    pub(crate) fn entries(&self, selected: &[Selected]) -> Option<Vec<Entry>> {
+        let mut entries = self.placed.recv().ok()??;
+        let contents: Vec<_> = files(selected).map(|node| node.content).collect();
+        for entry in entries.iter_mut().filter(|entry| entry.kind == Kind::File) {
+            entry.content = *contents.get(number_of(&entry.content?))?;
+        }
+        Some(entries)
     }
 
     /// What came of it.
@@ -112,25 +119,71 @@ impl Drop for Foreseen {
     }
 }
 
-fn placed(
+/// What the thread works with.
+struct Maker {
+    store: Arc<Store>,
+    /// What the files are put over, if anything.
+    base: Option<View>,
+    how: Placement,
+    compression: Option<Compression>,
+    epoch: Option<Epoch>,
+    feed: Arc<Feed>,
+    placed: SyncSender<Option<Vec<Entry>>>,
+}
+
+impl Maker {
+    fn run(mut self, selected: Vec<Selected>) -> Option<Ahead> {
+        let base = self.base.take().map(|base| ViewTree::new(base, self.store.layers()));
+        let base = base.as_ref().map_or(&EmptyTree as &dyn Tree, |base| base);
+        let placed = place_all(base, selected, &self.how);
+        let ahead = placed.and_then(|placed| Ok(self.make(placed)?));
+        self.feed.end();
+        ahead.ok().flatten()
+    }
+
+    fn make(&self, placed: Placed) -> Result<Option<Ahead>, StoreError> {
+        let known = (!placed.depends_on_contents).then(|| placed.entries.clone());
+        // There is room for it; whoever would take it may be gone.
+        self.placed.send(known).unwrap_or_default();
+        let mut content = |entry: &Entry| {
+            let number = number_of(&entry.content?);
+            if entry.size > OWN_PACK_BYTES {
+                return Some(Content::Pieces(Box::new(self.feed.pieces(number))));
+            }
+            self.feed.take(number).map(|(hash, bytes)| Content::Whole(hash, bytes))
+        };
+        let how = (self.epoch, self.compression.as_ref());
+        self.store.layers().foresee(placed.entries, how, &mut content)
+    }
+}
+
+fn place_all(
     base: &dyn Tree,
-    now: i64,
     selected: Vec<Selected>,
     how: &Placement,
-) -> Result<Vec<Entry>, BuildError> {
-    let mut staging = Staging::over(base, now);
+) -> Result<Placed, BuildError> {
+    let mut staging = Staging::over(base, how.now);
     for each in selected {
         place(&mut staging, &each, how)?;
     }
-    staging.into_entries()
+    staging.into_placed()
+}
+
+/// The regular files in the order of their numbers.
+fn files(selected: &[Selected]) -> impl Iterator<Item = &Node> {
+    nodes(selected).filter(|node| node.kind == Kind::File)
+}
+
+fn nodes(selected: &[Selected]) -> impl Iterator<Item = &Node> {
+    selected.iter().flat_map(|each| {
+        std::iter::once(&each.node).chain(each.items.iter().map(|item| &item.node))
+    })
 }
 
 /// There is enough to hash. Names of one file are read several times and are in the tar once.
 fn is_worth_it(selected: &[Selected]) -> bool {
-    let items = selected.iter().flat_map(|each| each.items.iter().map(|item| &item.node));
-    let nodes = || selected.iter().map(|each| &each.node).chain(items.clone());
-    nodes().map(|node| node.size).sum::<u64>() >= WORTH_BYTES
-        && nodes().all(|node| node.link_group.is_none())
+    nodes(selected).map(|node| node.size).sum::<u64>() >= WORTH_BYTES
+        && nodes(selected).all(|node| node.link_group.is_none())
 }
 
 /// What stands for the content of a file that was not read yet.

@@ -21,7 +21,7 @@ use crate::text::Text;
 use crate::tree::{Tree, clean_onto};
 use lapstrake_layerstore::archive::Epoch;
 use lapstrake_layerstore::layers::Layer;
-use lapstrake_layerstore::toc::Kind;
+use lapstrake_layerstore::toc::{Entry, Kind};
 use lapstrake_layerstore::view::View;
 use std::sync::Arc;
 
@@ -223,8 +223,27 @@ impl Prepared for PreparedCopy<'_> {
     }
 
     fn execute(mut self: Box<Self>, at: &StepContext<'_>) -> Result<Arc<Layer>, BuildError> {
-        let store = at.session.deps.store;
-        let below = ViewTree::new(at.below.view()?, store.layers());
+        let foreseen = self.foreseen.take();
+        let placed = match (&foreseen, self.parts.as_mut_slice()) {
+            (Some(foreseen), [Part::Files { source, selected }]) => {
+                source.ensure_contents(at.session, selected)?;
+                foreseen.entries(selected)
+            }
+            _ => None,
+        };
+        let entries = placed.map_or_else(|| self.place(at), Ok)?;
+        let layer = at.session.deps.store.layers().create(entries)?;
+        if let Some(foreseen) = foreseen {
+            at.session.digests.foresee(&layer, foreseen);
+        }
+        Ok(layer)
+    }
+}
+
+impl PreparedCopy<'_> {
+    /// Puts the files where they go in the image.
+    fn place(&mut self, at: &StepContext<'_>) -> Result<Vec<Entry>, BuildError> {
+        let below = ViewTree::new(at.below.view()?, at.session.deps.store.layers());
         let base: &dyn Tree = if self.step.link { &EmptyTree } else { &below };
         let how = placement(at, self.step)?;
         // First, since what follows looks for what is not stored among the context's files.
@@ -245,15 +264,9 @@ impl Prepared for PreparedCopy<'_> {
                 place(&mut staging, each, &how)?;
             }
         }
-        let layer = store.layers().create(staging.into_entries()?)?;
-        if let Some(foreseen) = self.foreseen.take() {
-            at.session.digests.foresee(&layer, foreseen);
-        }
-        Ok(layer)
+        staging.into_entries()
     }
-}
 
-impl PreparedCopy<'_> {
     /// Whether archives among these files are unpacked.
     fn unpacks(&self, part: &Part<'_>) -> bool {
         match part {

@@ -4,7 +4,8 @@ use crate::support::{Bench, Built};
 use lapstrake_builder::BuildOptions;
 use lapstrake_layerstore::compress::{Codec, Compression};
 use lapstrake_layerstore::digest::DiffId;
-use std::fs;
+use std::fs::{self, File};
+use std::time::UNIX_EPOCH;
 
 /// Thirty megabytes in names whose order by components is not the order of their bytes.
 fn fill(bench: &Bench) {
@@ -62,6 +63,31 @@ fn what_is_foreseen_is_what_is_worked_out() {
         }
         assert_eq!(diff_ids(&bench, built), worked_out(&options), "{instructions}");
     }
+}
+
+#[test]
+fn a_file_that_differs_in_nothing_but_its_content_is_a_change() {
+    let files = Bench::new();
+    for number in 0..40 {
+        let (old, new) = (format!("{number:04} ").repeat(60_000), format!("{:04} ", 99));
+        files.write(&format!("old/{number}"), &old);
+        let is_same = number % 2 == 0;
+        files.write(
+            &format!("new/{number}"),
+            if is_same { old } else { new.repeat(60_000) }.as_str(),
+        );
+        for version in ["old", "new"] {
+            let file = files.path(&format!("{version}/{number}"));
+            File::options().write(true).open(file).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        }
+    }
+    let options = files.options("FROM scratch AS old\nCOPY old /a\nFROM old\nCOPY new /a\n");
+    let bench = Bench::new();
+    let built = bench.build(&options);
+    let image = built.outcome.as_ref().unwrap().image.clone();
+    let changed = bench.store.image_layers(&image).unwrap()[1].toc().unwrap().stats();
+    assert_eq!(changed.files, 20);
+    assert_eq!(diff_ids(&bench, built), worked_out(&options));
 }
 
 #[test]

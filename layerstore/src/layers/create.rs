@@ -5,10 +5,14 @@ use std::{path::Path, sync::Arc};
 use super::{Layer, Layers, Origin};
 use crate::{
     ContentHash, LayerPath, StoreError,
+    pipe::join,
     toc::{Entry, Kind, Toc},
     upper::{self, KEPT_XATTR},
     view::View,
 };
+
+/// With fewer entries another thread costs more than it brings.
+const ENTRIES_PER_THREAD_MIN: usize = 1000;
 
 /// How an overlay's upper directory becomes a layer.
 #[derive(Debug, Clone, Default)]
@@ -24,10 +28,25 @@ impl Layers {
     /// Of extended attributes only `security.capability` is kept (S-81).
     pub fn create(&self, entries: Vec<Entry>) -> Result<Arc<Layer>, StoreError> {
         let toc = Toc::from_entries(normal(entries))?;
-        let id = toc.layer_id();
+        let (id, are_here) = if toc.len() < ENTRIES_PER_THREAD_MIN {
+            (toc.layer_id(), self.promise_contents(&toc))
+        } else {
+            std::thread::scope(|scope| {
+                let id = scope.spawn(|| toc.layer_id());
+                let are_here = self.promise_contents(&toc);
+                (join(id), are_here)
+            })
+        };
         if let Some(layer) = self.reuse(self.by_id(&id)?)? {
             return Ok(layer);
         }
+        are_here?;
+        let staged = self.staging.new_dir()?;
+        self.publish(&staged, id, Origin::Packs, None, toc)
+    }
+
+    /// An error if a content that is listed is not here; none of them goes while a lease lives.
+    fn promise_contents(&self, toc: &Toc) -> Result<(), StoreError> {
         for entry in toc.iter().filter(|entry| entry.kind == Kind::File && entry.size > 0) {
             let known = match &entry.content {
                 Some(content) => self.contents.promise(content)? == Some(entry.size),
@@ -38,8 +57,7 @@ impl Layers {
                 return Err(StoreError::ContentMissing { content, path: entry.path.clone() });
             }
         }
-        let staged = self.staging.new_dir()?;
-        self.publish(&staged, id, Origin::Packs, None, toc)
+        Ok(())
     }
 
     /// The layer that a step made: `upper` is the upper directory of an overlay over `lower`.
