@@ -9,7 +9,9 @@ mod references;
 use crate::diagnostic::{Diagnostic, code};
 use crate::error::BuildError;
 use crate::expand::expand;
-use crate::instruction::{Dockerfile, Escape, Instruction, Located, Stage, parse_onbuild};
+use crate::instruction::{
+    Dockerfile, Escape, Instruction, Instructions, Located, Stage, parse_onbuild,
+};
 use crate::limits::{MAX_DOCKERFILE_BYTES, MAX_INSTRUCTIONS};
 use crate::options::{BuildOptions, NamedContext, context_key};
 use crate::plan::{BaseFacts, ImageKey, Origin, bad_epoch, global_scope};
@@ -54,7 +56,7 @@ pub struct StageNode {
     /// What it builds on.
     pub base: Base,
     /// Its instructions, triggers of its base first.
-    pub instructions: Vec<Arc<Located>>,
+    pub instructions: Instructions,
     /// Where its FROM line is.
     pub span: Span,
     /// Whether a named context stands in its place: of the file's lines, none counts.
@@ -321,8 +323,10 @@ impl Graph {
         let node = &mut self.stages[index];
         node.triggers_applied = true;
         node.trigger_problems = problems;
-        triggered.append(&mut node.instructions);
-        node.instructions = triggered;
+        if !triggered.is_empty() {
+            triggered.extend_from_slice(&node.instructions);
+            node.instructions = triggered.into_iter().collect();
+        }
     }
 
     /// The named context that stands for an image or stage of this name.
@@ -429,7 +433,12 @@ impl Graph {
                 Base::Image(ImageKey { reference, platform })
             }
         };
-        StageNode { base, instructions: Vec::new(), replaced: true, ..self.broken(stage) }
+        StageNode {
+            base,
+            instructions: Instructions::default(),
+            replaced: true,
+            ..self.broken(stage)
+        }
     }
 
     /// Holds the place of a stage whose FROM is wrong, so that indexes stay right for what follows.

@@ -12,6 +12,7 @@
 //! [`event::Event`]s. [`embed`] has a whole build in ten lines.
 #![forbid(unsafe_code)]
 
+mod pieces;
 pub mod share;
 pub mod text;
 pub mod source;

@@ -123,7 +123,7 @@ impl Graph {
 
     /// Tells what each reference of a stage means, and where it is.
     fn each_reference(&self, index: usize, tell: &mut dyn FnMut(Meaning, Span)) {
-        for located in &self.stages[index].instructions {
+        for located in self.stages[index].instructions.referring() {
             match &located.instruction {
                 Instruction::Copy(copy) | Instruction::Add(copy) => {
                     if let Some(from) = &copy.from {

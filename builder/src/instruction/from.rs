@@ -1,7 +1,7 @@
 //! FROM: the head of a stage.
 
-use super::Stage;
 use super::flag::{self, Flags};
+use super::{Instructions, Stage};
 use crate::diagnostic::{Diagnostic, code};
 use crate::syntax::Node;
 use crate::syntax::word::blank_words;
@@ -19,7 +19,7 @@ pub(super) fn stage(node: &Node, index: usize, out: &mut Vec<Diagnostic>) -> Sta
         base_span: words.first().map_or(node.keyword_span, |w| node.span_in_rest(w.range.clone())),
         platform: flags.text("platform"),
         platform_span: flags.span("platform"),
-        instructions: Vec::new(),
+        instructions: Instructions::default(),
         span: node.line_span(),
         text: node.line.text.part_of(node.line.text.trim()),
         comments: node.comments.clone(),

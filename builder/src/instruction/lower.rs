@@ -4,20 +4,23 @@ use super::config::{self, Words, bad_arguments};
 use super::flag::{self, FlagSpec, Flags};
 use super::{
     Ast, Copy, CopySource, Device, Dockerfile, GlobalArg, Instruction, Located, MountFlag, NAMES,
-    Network, Run, Security, from, healthcheck, onbuild,
+    Network, Run, Security, from, healthcheck, list, onbuild,
 };
 use crate::diagnostic::{self, Diagnostic, code};
+use crate::pieces;
 use crate::source::{SourceFile, Span};
 use crate::suggest;
 use crate::syntax::{self, Node, Parts, heredoc_word};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// So many instructions are worth more than one thread.
 pub(crate) const LONG_FILE: usize = 256;
 
 /// A part of so many bytes is worth a thread of its own: about half as many instructions.
 const PART_BYTES: usize = 8 * 1024;
+
+/// Each thread reads a part so many times as long as the short ones, which those read that end first.
+const LONG_PART: usize = 7;
 
 /// The flags of COPY.
 const COPY_FLAGS: [FlagSpec; 6] = [
@@ -66,32 +69,24 @@ pub(crate) fn read(file: &SourceFile) -> (Ast, Dockerfile, Vec<Diagnostic>) {
 /// The same of a file that is long, and can be cut into parts that mean together what it does.
 fn read_parts(file: &SourceFile) -> Option<(Ast, Dockerfile, Vec<Diagnostic>)> {
     let worth = file.bytes.len() / PART_BYTES;
-    let parts = Parts::new(file, worth.min(rayon::current_num_threads()))?;
-    let read: Vec<OnceLock<_>> = (0..parts.count()).map(|_| OnceLock::new()).collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some((index, place)) = take(&next, &read) {
-            place.get_or_init(|| {
-                // An instruction is still near when it gets its meaning.
-                let mut lowered = Lowered::default();
-                let part = parts.parse(index, &mut |node| lowered.add(node));
-                (part, lowered)
-            });
-        }
-    };
-    rayon::in_place_scope(|scope| {
-        for _ in 1..read.len() {
-            scope.spawn(|_| work());
-        }
-        work();
+    if worth < 2 {
+        return None;
+    }
+    let threads = worth.min(pieces::threads());
+    let mut lengths = vec![LONG_PART; threads];
+    // They lie between those of this thread and of the others.
+    lengths.splice(1..1, vec![1; threads - 1]);
+    let parts = Parts::new(file, &lengths)?;
+    let read = pieces::all(parts.count(), |index| {
+        // An instruction is still near when it gets its meaning.
+        let mut lowered = Lowered::default();
+        let part = parts.parse(index, &mut |node| lowered.add(node));
+        (part, lowered)
     });
-    let (mut found, mut all) = (Vec::new(), Lowered::default());
-    for place in read {
-        let taken = "because each part was taken, and the threads have ended";
-        let (part, lowered) = place.into_inner().expect(taken);
+    let (mut found, mut all) = (Vec::with_capacity(read.len()), Lowered::default());
+    for (part, lowered) in read {
         found.push(part);
-        all.found.extend(lowered.found);
-        all.problems.extend(lowered.problems);
+        all.append(lowered);
     }
     let (ast, mut problems) = parts.join(found)?;
     let (dockerfile, more) = assemble(&ast, all);
@@ -99,52 +94,75 @@ fn read_parts(file: &SourceFile) -> Option<(Ast, Dockerfile, Vec<Diagnostic>)> {
     Some((ast, dockerfile, problems))
 }
 
-/// The first place that none has taken.
-fn take<'a, T>(next: &AtomicUsize, places: &'a [T]) -> Option<(usize, &'a T)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    places.get(index).map(|place| (index, place))
-}
-
 /// What some nodes mean. FROM has no meaning by itself; no other depends on those around it.
 #[derive(Default)]
 struct Lowered {
-    found: Vec<Option<Arc<Located>>>,
+    /// With each, whether it refers to something, so that nobody has to look at it again for that.
+    found: Vec<(Option<Arc<Located>>, bool)>,
+    /// Which of the nodes begin a stage.
+    froms: Vec<usize>,
     problems: Vec<Diagnostic>,
 }
 
 impl Lowered {
     fn add(&mut self, node: &Node) {
-        let meaning = if is_from(node) { None } else { located(node, &mut self.problems) };
-        self.found.push(meaning);
+        if node.keyword.eq_ignore_ascii_case("from") {
+            self.froms.push(self.found.len());
+            self.found.push((None, false));
+        } else {
+            let meaning = located(node, &mut self.problems);
+            let refers = meaning.as_ref().is_some_and(|it| list::refers(&it.instruction));
+            self.found.push((meaning, refers));
+        }
+    }
+
+    /// What nodes mean that follow.
+    fn append(&mut self, next: Self) {
+        let before = self.found.len();
+        self.froms.extend(next.froms.into_iter().map(|index| before + index));
+        self.found.extend(next.found);
+        self.problems.extend(next.problems);
     }
 }
 
 /// Puts the instructions into their stages.
 fn assemble(
     ast: &Ast,
-    Lowered { found, problems: mut out }: Lowered,
+    Lowered { found, froms, problems: mut out }: Lowered,
 ) -> (Dockerfile, Vec<Diagnostic>) {
     let mut file = Dockerfile { directives: ast.directives.clone(), ..Dockerfile::default() };
     let mut homeless = None;
-    let any = !found.is_empty();
-    for (node, located) in ast.nodes().zip(found) {
-        if is_from(node) {
-            let stage = from::stage(node, file.stages.len(), &mut out);
-            file.stages.push(stage);
-        } else if let Some(stage) = file.stages.last_mut() {
-            stage.instructions.extend(located);
-        } else if node.keyword.eq_ignore_ascii_case("arg") {
+    let count = found.len();
+    let before = froms.first().copied().unwrap_or(count);
+    let (mut nodes, mut found) = (ast.nodes(), found.into_iter());
+    for (node, (located, _)) in nodes.by_ref().zip(&mut found).take(before) {
+        if node.keyword.eq_ignore_ascii_case("arg") {
             file.global_args.extend(located.as_deref().and_then(global_arg));
         } else if name_of(&node.keyword).is_some() {
             homeless.get_or_insert(node.keyword_span);
         }
+    }
+    for (number, start) in froms.iter().enumerate() {
+        let length = froms.get(number + 1).unwrap_or(&count) - start;
+        let Some(node) = nodes.next() else { break };
+        let mut stage = from::stage(node, number, &mut out);
+        let mut instructions = list::Builder::with_capacity(length - 1);
+        for (located, refers) in found.by_ref().take(length) {
+            if let Some(located) = located {
+                instructions.push(located, refers);
+            }
+        }
+        stage.instructions = instructions.finish();
+        file.stages.push(stage);
+        // To the next FROM.
+        nodes.by_ref().take(length - 1).for_each(drop);
     }
     if let Some(span) = homeless {
         out.push(
             Diagnostic::error(code::NO_STAGE, span, "no build stage in current context")
                 .with_help("only ARG and comments may stand before the first FROM"),
         );
-    } else if any && file.stages.is_empty() && out.is_empty() {
+    } else if count > 0 && file.stages.is_empty() && out.is_empty() {
         let end = ast.items.last().map_or(0, |item| item.span.end);
         out.push(
             Diagnostic::error(
@@ -157,10 +175,6 @@ fn assemble(
     }
     diagnostic::tidy(&mut out);
     (file, out)
-}
-
-fn is_from(node: &Node) -> bool {
-    node.keyword.eq_ignore_ascii_case("from")
 }
 
 fn global_arg(located: &Located) -> Option<GlobalArg> {
@@ -281,6 +295,7 @@ fn run(node: &Node, places: &mut Places, out: &mut Vec<Diagnostic>) -> Option<In
         security: Security::default(),
         devices: Vec::new(),
     };
+    run.mounts.reserve_exact(flags.list("mount").count());
     for (text, span) in flags.list("mount") {
         match MountFlag::new(text, span) {
             Ok(mount) => run.mounts.push(mount),

@@ -16,6 +16,7 @@ mod flag;
 pub mod format;
 mod from;
 pub mod healthcheck;
+mod list;
 mod lower;
 pub mod mount;
 mod onbuild;
@@ -28,11 +29,11 @@ mod value;
 use crate::source::Span;
 pub use crate::syntax::{Ast, Comment, Directive, Directives, Escape, Heredoc};
 use crate::text::Text;
-use std::sync::Arc;
 
 pub use copy::{Copy, CopySource};
 pub use device::Device;
 pub use healthcheck::Healthcheck;
+pub use list::Instructions;
 pub use lower::lower;
 pub(crate) use lower::{LONG_FILE, read};
 pub use mount::MountFlag;
@@ -103,7 +104,7 @@ pub struct Stage {
     /// Where that flag stands.
     pub platform_span: Option<Span>,
     /// The instructions after FROM.
-    pub instructions: Vec<Arc<Located>>,
+    pub instructions: Instructions,
     /// Where the FROM line stands.
     pub span: Span,
     /// The FROM line, joined and trimmed.

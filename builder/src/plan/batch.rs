@@ -9,16 +9,17 @@ use crate::expand::Budget;
 use crate::graph::{Graph, StageNode};
 use crate::instruction::LONG_FILE;
 use crate::options::BuildOptions;
+use crate::pieces;
 use crate::source::SourceFile;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
 /// Stages of about so many instructions are planned at once, so that what they may take together is
 /// looked at often enough.
 const BATCH_INSTRUCTIONS: usize = 8192;
 
-/// All that planning a stage needs but a budget: each thread has one of its own.
+/// All that planning a stage needs but a budget: what threads use is summed up when they have ended.
 pub(super) struct Unplanned<'a> {
     pub(super) stage: &'a StageNode,
     pub(super) parent: Option<&'a StagePlan>,
@@ -71,32 +72,15 @@ pub(super) fn plan_all(
     stages.iter().map(|stage| stage.plan(budget)).collect()
 }
 
-/// This thread takes the first stage that none has taken, the others the last: it read the beginning
-/// of the file, or they the end, so that each has more of its stages at hand. Also tells how many steps
-/// were used.
+/// Also tells how many steps were used.
 fn at_once(stages: &[Unplanned<'_>], left: usize) -> (Result<Vec<StagePlan>, BuildError>, usize) {
-    let plans: Vec<OnceLock<_>> = stages.iter().map(|_| OnceLock::new()).collect();
-    let (taken, used) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let (first, last) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = |is_first: bool| {
+    let used = AtomicUsize::new(0);
+    let plans = pieces::all(stages.len(), |index| {
+        let left = left.saturating_sub(used.load(Relaxed));
         let budget = Budget::with_left(left);
-        while taken.fetch_add(1, Relaxed) < stages.len() {
-            let at = if is_first {
-                first.fetch_add(1, Relaxed)
-            } else {
-                stages.len() - 1 - last.fetch_add(1, Relaxed)
-            };
-            plans[at].get_or_init(|| stages[at].plan(&budget));
-        }
+        let plan = stages[index].plan(&budget);
         used.fetch_add(left - budget.left(), Relaxed);
-    };
-    rayon::in_place_scope(|scope| {
-        for _ in 1..rayon::current_num_threads().min(stages.len()) {
-            scope.spawn(|_| work(false));
-        }
-        work(true);
+        plan
     });
-    let taken = "because each stage was taken, and the threads have ended";
-    let plans = plans.into_iter().map(|plan| plan.into_inner().expect(taken)).collect();
-    (plans, used.into_inner())
+    (plans.into_iter().collect(), used.into_inner())
 }

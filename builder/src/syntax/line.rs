@@ -153,9 +153,14 @@ impl<'a> Parser<'a> {
         self.lines.at
     }
 
+    /// Makes room for the items of so many bytes.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.ast.items.reserve(usual_items(bytes));
+    }
+
     /// Reads what begins before `end`.
     pub(super) fn read_to(&mut self, end: usize) {
-        self.ast.items.reserve(usual_items(end.saturating_sub(self.lines.at)));
+        self.expect(end.saturating_sub(self.lines.at));
         while self.lines.at < end {
             self.read_next();
         }

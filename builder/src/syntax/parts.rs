@@ -38,15 +38,17 @@ pub(crate) struct Part {
 }
 
 impl<'a> Parts<'a> {
-    /// Cuts a file into some parts of about the same length, if that can be done.
-    pub(crate) fn new(source: &'a SourceFile, count: usize) -> Option<Self> {
+    /// Cuts a file into parts of about these lengths, whose unit does not matter, if that can be done.
+    pub(crate) fn new(source: &'a SourceFile, lengths: &[usize]) -> Option<Self> {
         let length = source.bytes.len();
-        if count < 2 || length > MAX_DOCKERFILE_BYTES {
+        if lengths.len() < 2 || length > MAX_DOCKERFILE_BYTES {
             return None;
         }
-        let mut starts = vec![0];
-        for part in 1..count {
-            let from = starts.last().copied().max(Some(length / count * part))?;
+        let (mut starts, mut before) = (vec![0], 0);
+        let unit = length / lengths.iter().sum::<usize>().max(1);
+        for part in &lengths[..lengths.len() - 1] {
+            before += part * unit;
+            let from = starts.last().copied().max(Some(before))?;
             starts.extend(cut(&source.bytes, from));
         }
         let text = text_of(source);
@@ -63,6 +65,9 @@ impl<'a> Parts<'a> {
         let mut parser = Parser::new(self.source, self.text, tell);
         if index > 0 {
             parser.skip_to(self.starts[index], self.escape);
+        } else {
+            // What the other parts hold comes after it.
+            parser.expect(self.source.bytes.len());
         }
         parser.read_to(self.start_of(index + 1));
         Part {
@@ -81,6 +86,7 @@ impl<'a> Parts<'a> {
     /// All parts as one file, if each ends where the next one begins and no limit is reached.
     pub(crate) fn join(&self, parts: Vec<Part>) -> Option<(Ast, Vec<Diagnostic>)> {
         let last = parts.len().checked_sub(1)?;
+        let items = parts.iter().map(|part| part.ast.items.len()).sum::<usize>();
         let (mut whole, mut diagnostics, mut instructions) = (Ast::default(), Vec::new(), 0);
         for (index, part) in parts.into_iter().enumerate() {
             if part.end != self.start_of(index + 1) || (part.has_comments && index < last) {
@@ -90,6 +96,7 @@ impl<'a> Parts<'a> {
             diagnostics.extend(part.diagnostics);
             if index == 0 {
                 whole = part.ast;
+                whole.items.reserve(items - whole.items.len());
             } else {
                 whole.items.extend(part.ast.items);
             }
@@ -149,7 +156,7 @@ mod tests {
 
     fn joined(text: &str, count: usize) -> Option<(Ast, Vec<Diagnostic>)> {
         let source = SourceFile::new("f", text);
-        let parts = Parts::new(&source, count)?;
+        let parts = Parts::new(&source, &vec![2; count])?;
         parts.join((0..parts.count()).map(|index| parts.parse(index, &mut |_| {})).collect())
     }
 
