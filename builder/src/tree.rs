@@ -186,6 +186,18 @@ pub fn clean_from_root(path: &[u8]) -> Result<LayerPath, BuildError> {
 
 /// Go on from a clean path along `path`. Clean paths begin with a slash each part; the root is empty.
 pub(crate) fn clean_onto(clean: &mut Vec<u8>, path: &[u8]) {
+    // Most are clean: no part is empty or begins with a dot.
+    let ends_part = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'/' | b'.');
+    let is_clean = path.len() > 1
+        && !matches!(path, [b'.', ..] | [.., b'/'])
+        && !path.windows(2).any(ends_part);
+    if is_clean {
+        if path[0] != b'/' {
+            clean.push(b'/');
+        }
+        clean.extend_from_slice(path);
+        return;
+    }
     let mut rest = path;
     while !rest.is_empty() {
         let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use smallvec::SmallVec;
 
 use super::pattern::Pattern;
+use super::words::Words;
 use super::{Budget, ExpandError, Scope, replace};
 use crate::limits::{MAX_EXPANDED_BYTES, MAX_EXPANSION_DEPTH};
 
@@ -173,42 +174,16 @@ static IS_SPECIAL: [bool; 256] = {
     table
 };
 
-/// Collects words while text goes by; they stand one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Words {
-    text: String,
-    /// Where in the text each word ends; none is empty.
-    ends: Vec<usize>,
-}
-
-impl Words {
-    /// Text of which each blank separates words.
-    fn push_all(&mut self, text: &str) {
-        for (at, piece) in text.split(char::is_whitespace).enumerate() {
-            if at > 0 {
-                self.end_word();
-            }
-            self.text.push_str(piece);
-        }
+/// [`is_special`], what ends the words of a modifier, and what begins a character beyond ASCII.
+static MAY_BE_SPECIAL: [bool; 256] = {
+    let mut table = IS_SPECIAL;
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] |= matches!(byte as u8, b'}' | b'/' | 0x80..);
+        byte += 1;
     }
-
-    /// Text that belongs to the word at hand, blanks and all.
-    fn push(&mut self, text: &str) {
-        self.text.push_str(text);
-    }
-
-    fn end_word(&mut self) {
-        if self.text.len() > self.ends.last().copied().unwrap_or(0) {
-            self.ends.push(self.text.len());
-        }
-    }
-
-    /// The words, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| &self.text[std::mem::replace(&mut start, *end)..*end])
-    }
-}
+    table
+};
 
 struct Walk<'a> {
     lexer: Lexer<'a>,
@@ -294,6 +269,26 @@ impl<'a> Walk<'a> {
         &rest[..end]
     }
 
+    /// [`Self::run`] where only quotes, `$`, the escape character, and what ends a modifier's words can
+    /// be special.
+    fn text_run(&mut self, special: impl Fn(char) -> bool) -> &'a str {
+        let escape = self.lexer.escape as u8;
+        let matters = |byte: &u8| MAY_BE_SPECIAL[usize::from(*byte)] || *byte == escape;
+        let rest = self.rest();
+        let mut end = 0;
+        while let Some(plain) = rest.as_bytes()[end..].iter().position(matters) {
+            end += plain;
+            let c = first_char(&rest[end..]);
+            if special(c) {
+                self.at += end;
+                return &rest[..end];
+            }
+            end += c.len_utf8();
+        }
+        self.at += rest.len();
+        rest
+    }
+
     /// Text up to `stop` (which is consumed) or, without one, to the end, onto the end of `text`.
     fn until(
         &mut self,
@@ -347,7 +342,7 @@ impl<'a> Walk<'a> {
                 || Some(c) == stop
                 || (!options.skip_quotes && matches!(c, '\'' | '"'))
         };
-        let run = self.run(special);
+        let run = self.text_run(special);
         if !run.is_empty() {
             text.push_str(run);
             if let Some(words) = words {
@@ -368,7 +363,7 @@ impl<'a> Walk<'a> {
         let raw = self.lexer.options.raw_quotes;
         let start = self.at;
         self.next();
-        let inner = self.run(|c| c == '\'');
+        let inner = self.text_run(|c| c == '\'');
         self.next().ok_or(ExpandError::SingleQuote)?;
         Ok(if raw { &self.word[start..self.at] } else { inner })
     }
@@ -383,7 +378,7 @@ impl<'a> Walk<'a> {
         }
         self.next();
         loop {
-            text.push_str(self.run(|c| matches!(c, '"' | '$') || c == escape));
+            text.push_str(self.text_run(|c| matches!(c, '"' | '$') || c == escape));
             match self.peek() {
                 None => return Err(ExpandError::DoubleQuote),
                 Some('"') => break,

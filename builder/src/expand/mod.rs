@@ -20,6 +20,7 @@ mod pattern;
 mod replace;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use budget::Budget;
 pub use lexer::{Expanded, Lexer};

@@ -217,6 +217,9 @@ pub(super) fn expose(node: &Node, out: &mut Vec<Diagnostic>) -> Lowered<Words> {
         out.push(at_least_one(node));
         return None;
     }
+    if words.texts.is_sorted() {
+        return Some(words);
+    }
     let mut order: Vec<(Text, Span)> = words.texts.into_iter().zip(words.spans).collect();
     order.sort_by(|a, b| a.0.cmp(&b.0));
     let (texts, spans) = order.into_iter().unzip();

@@ -1,6 +1,7 @@
 //! COPY and ADD.
 
 use super::Heredoc;
+use crate::syntax::without_tabs;
 use crate::text::Text;
 use std::sync::Arc;
 
@@ -54,7 +55,11 @@ impl CopySource {
         // none, and the file is empty.
         let body = heredocs.iter().rev().find(|heredoc| heredoc.name == word.name);
         let content = body.map(|heredoc| {
-            Heredoc { strip_tabs: word.strip_tabs, ..heredoc.clone() }.content().into()
+            if word.strip_tabs {
+                without_tabs(&heredoc.body).into()
+            } else {
+                Arc::clone(&heredoc.body)
+            }
         });
         Self { name: word.name.clone(), content: content.unwrap_or_default(), expand: word.expand }
     }

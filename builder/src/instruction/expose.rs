@@ -66,8 +66,11 @@ pub(crate) fn push_ports<S: AsRef<str>>(
 }
 
 fn parse_port(word: &str, ports: &mut Vec<String>) -> Result<(), PortError> {
-    let (host, container) = word.rsplit_once(':').unwrap_or(("", word));
-    let (address, host_port) = host.rsplit_once(':').unwrap_or(("", host));
+    let (mut address, mut host_port, mut container) = ("", "", word);
+    if word.as_bytes().contains(&b':') {
+        (host_port, container) = word.rsplit_once(':').unwrap_or(("", word));
+        (address, host_port) = host_port.rsplit_once(':').unwrap_or(("", host_port));
+    }
     let (port, protocol) = cut(container, b'/').unwrap_or((container, ""));
     if port.is_empty() {
         return Err(PortError::Empty { word: container.to_owned() });

@@ -84,12 +84,17 @@ impl Flags {
     }
 
     /// The value of a flag that takes a text, `None` if it is not given or empty.
+    #[inline]
     pub(super) fn text(&self, name: &str) -> Option<Text> {
         self.raw(name).filter(|value| !value.is_empty()).cloned()
     }
 
     /// The value of a flag as given, empty or not.
+    #[inline]
     pub(super) fn raw(&self, name: &str) -> Option<&Text> {
+        if self.given.is_empty() {
+            return None;
+        }
         self.given.iter().find(|given| given.name == name).map(|given| &given.value)
     }
 
@@ -100,6 +105,7 @@ impl Flags {
     }
 
     /// The state of a switch, `None` if it is not given.
+    #[inline]
     pub(super) fn switch(&self, name: &str) -> Option<bool> {
         self.raw(name).map(|value| *value == *"true")
     }

@@ -2,8 +2,9 @@
 
 use super::{Command, Device, Heredoc, MountFlag};
 use crate::source::decode;
-use crate::syntax::heredoc_word;
+use crate::syntax::{heredoc_word, without_tabs};
 use crate::text::Text;
+use std::borrow::Cow;
 
 /// A RUN instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +89,13 @@ impl Run {
             }
             return RunScript::Shell(script.into());
         }
-        let content = first.content();
+        let content = if first.strip_tabs {
+            Cow::Owned(without_tabs(&first.body))
+        } else {
+            Cow::Borrowed(&*first.body)
+        };
         if content.starts_with(b"#!") {
-            RunScript::File { name: first.name.clone(), content }
+            RunScript::File { name: first.name.clone(), content: content.into_owned() }
         } else {
             RunScript::Shell(match std::str::from_utf8(&content) {
                 Ok(text) => text.into(),

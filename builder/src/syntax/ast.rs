@@ -192,15 +192,7 @@ impl Heredoc {
     /// The body with leading tabs stripped if `<<-` asks for it.
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
-        if !self.strip_tabs {
-            return self.body.to_vec();
-        }
-        let mut content = Vec::with_capacity(self.body.len());
-        for line in self.body.split_inclusive(|byte| *byte == b'\n') {
-            let tabs = line.iter().take_while(|byte| **byte == b'\t').count();
-            content.extend_from_slice(&line[tabs..]);
-        }
-        content
+        if self.strip_tabs { without_tabs(&self.body) } else { self.body.to_vec() }
     }
 
     /// [`Self::content`] as text.
@@ -214,6 +206,16 @@ impl Heredoc {
     pub fn body_text(&self) -> String {
         decode(&self.body)
     }
+}
+
+/// Lines without the tabs that they begin with.
+pub(crate) fn without_tabs(body: &[u8]) -> Vec<u8> {
+    let mut content = Vec::with_capacity(body.len());
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let tabs = line.iter().take_while(|byte| **byte == b'\t').count();
+        content.extend_from_slice(&line[tabs..]);
+    }
+    content
 }
 
 /// What stands for a byte that is no text, and its last byte.

@@ -30,11 +30,19 @@ pub fn heredoc_word(word: &str) -> Option<HeredocWord> {
 /// reference finds no words in it at all.
 pub(super) fn heredoc_words(line: &str) -> Result<Vec<HeredocWord>, ExpandError> {
     let lexer = Lexer::new('\\').raw_quotes().raw_escapes().keep_unset();
+    if lexer.is_plain(line) {
+        let words = line.split(char::is_whitespace);
+        return words.filter_map(|word| read(word).transpose()).collect();
+    }
     let Ok(words) = lexer.split(line, &NoScope) else { return Ok(Vec::new()) };
     words.iter().filter_map(|word| read(word).transpose()).collect()
 }
 
 fn read(word: &str) -> Result<Option<HeredocWord>, ExpandError> {
+    // Most words are found out at once.
+    if !word.as_bytes().first().is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'<')) {
+        return Ok(None);
+    }
     let digits = word.len() - word.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let Some(rest) = word[digits..].strip_prefix("<<") else { return Ok(None) };
     let (strip_tabs, rest) = match rest.strip_prefix('-') {

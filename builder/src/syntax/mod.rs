@@ -19,6 +19,7 @@ pub(crate) mod word;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ast::without_tabs;
 pub use ast::{
     Ast, Comment, Directive, Directives, Escape, FlagWord, Heredoc, Item, ItemKind, LogicalLine,
     Node,

@@ -10,6 +10,9 @@ use crate::limits::MAX_FLAGS;
 use crate::text::Text;
 use std::borrow::Cow;
 
+/// An instruction that has flags at all has so many of them.
+const USUAL_FLAGS: usize = 2;
+
 /// A logical line cut into its parts.
 #[derive(Debug)]
 pub(crate) struct CommandSplit {
@@ -35,12 +38,30 @@ pub(crate) fn is_blank(c: char) -> bool {
     matches!(c, '\t' | '\x0b' | '\x0c' | '\r' | ' ')
 }
 
+fn is_blank_byte(byte: u8) -> bool {
+    IS_BLANK[usize::from(byte)]
+}
+
+/// [`is_blank`] for each byte; all blanks are of one.
+static IS_BLANK: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = matches!(byte as u8, b'\t' | b'\x0b' | b'\x0c' | b'\r' | b' ');
+        byte += 1;
+    }
+    table
+};
+
 /// Cuts a line into keyword, flags and the rest.
 pub(crate) fn split_command(line: &LogicalLine, escape: Escape) -> CommandSplit {
     let text = line.text.as_str();
     let start = skip_space(text, 0);
-    let end = text.trim_end().len().max(start);
-    let blank = text.as_bytes()[start..end].iter().position(|byte| is_blank(char::from(*byte)));
+    let end = match text.as_bytes().last() {
+        Some(b'!'..=b'~') => text.len(),
+        _ => text.trim_end().len().max(start),
+    };
+    let blank = text.as_bytes()[start..end].iter().position(|byte| is_blank_byte(*byte));
     let keyword_end = blank.map_or(end, |at| start + at);
     let (flags, rest) = flags(line, keyword_end..end, escape);
     CommandSplit { keyword: start..keyword_end, flags, rest }
@@ -92,6 +113,9 @@ fn flags(line: &LogicalLine, range: Range<usize>, escape: Escape) -> (Vec<FlagWo
         }
         // One more than may be shows that there are too many; the rest is read and dropped.
         if flags.len() <= MAX_FLAGS {
+            if flags.is_empty() {
+                flags.reserve_exact(USUAL_FLAGS);
+            }
             let text = match word {
                 Cow::Borrowed(word) => line.text.part_of(word),
                 Cow::Owned(word) => Text::from(word),
@@ -147,12 +171,13 @@ pub(crate) fn blank_words(text: &str) -> Vec<Word<'_>> {
 /// The same, one by one.
 pub(crate) fn each_blank_word(text: &str) -> impl Iterator<Item = Word<'_>> {
     let mut at = 0;
-    let words = text.split(is_blank).map(move |piece| {
-        let range = at..at + piece.len();
-        at = range.end + 1;
-        Word { text: piece, range }
-    });
-    words.filter(|word| !word.text.is_empty())
+    std::iter::from_fn(move || {
+        let bytes = text.as_bytes();
+        let start = at + bytes[at..].iter().position(|byte| !is_blank_byte(*byte))?;
+        let length = bytes[start..].iter().position(|byte| is_blank_byte(*byte));
+        at = length.map_or(text.len(), |length| start + length);
+        Some(Word { text: &text[start..at], range: start..at })
+    })
 }
 
 /// Words between white space outside quotes; quotes and escapes stay in the words.
