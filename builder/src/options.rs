@@ -133,6 +133,12 @@ impl BuildOptions {
 }
 
 impl BuildOptions {
+    /// The build argument by which something is said to the builder itself; an empty one says nothing.
+    pub(crate) fn builder_argument(&self, name: &str) -> Option<&str> {
+        let given = self.build_args.iter().rev().find(|(given, _)| given == name);
+        given.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
     /// The named contexts, each under the key by which all its names find it.
     pub(crate) fn contexts(&self) -> BTreeMap<String, NamedContext> {
         let entry =

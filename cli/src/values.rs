@@ -153,12 +153,13 @@ pub(crate) fn extra_host(text: &str) -> Result<(String, String), String> {
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err(format!("`{name}` is not a host name"));
     }
+    let name = name.to_lowercase();
     if bare == "host-gateway" {
-        return Ok((name.to_owned(), "127.0.0.1".to_owned()));
+        return Ok((name, "127.0.0.1".to_owned()));
     }
     let parsed: std::net::IpAddr =
         bare.parse().map_err(|_| format!("`{address}` is not an IP address"))?;
-    Ok((name.to_owned(), parsed.to_string()))
+    Ok((name, parsed.to_string()))
 }
 
 /// `KEY=VALUE`; the key may not be empty.
@@ -203,6 +204,7 @@ mod tests {
         assert_eq!((nofile.soft, nofile.hard), (Some(1024), Some(2048)));
         assert!(ulimit("nofile=3:2").is_err() && ulimit("files=1").is_err());
         assert_eq!(extra_host("db:10.0.0.1"), Ok(("db".into(), "10.0.0.1".into())));
+        assert_eq!(extra_host("Db:10.0.0.1"), Ok(("db".into(), "10.0.0.1".into())));
         assert_eq!(extra_host("db=::1"), Ok(("db".into(), "::1".into())));
         assert_eq!(extra_host("db:[::1]"), Ok(("db".into(), "::1".into())));
         assert!(extra_host("db:ten").is_err());

@@ -4,6 +4,7 @@
 //! reads. A step's layer is known (content id and table of contents) before the next one starts; digests
 //! that only the image config needs are worked out in the background.
 
+mod agent;
 mod ahead;
 mod bases;
 mod board;

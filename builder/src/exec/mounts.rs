@@ -1,5 +1,6 @@
 //! `RUN --mount`: what is mounted, and what of it counts for the key.
 
+use super::agent::Agent;
 use super::run::tree_paths;
 use super::sources::Source;
 use super::stage::StepContext;
@@ -18,12 +19,16 @@ use std::path::{Path, PathBuf};
 const SECRETS_DIR: &str = "/run/secrets";
 /// Where agents' sockets are found when no target is given.
 const SSH_SOCKET: &str = "/run/buildkit/ssh_agent";
+/// The build argument that keeps the caches of some builds apart from those of others.
+const CACHE_NAMESPACE_ARGUMENT: &str = "BUILDKIT_CACHE_MOUNT_NS";
 /// Mode of a new cache directory.
 const CACHE_MODE: u32 = 0o755;
 /// Mode of a tmpfs, as the kernel has it.
 const TMPFS_MODE: u32 = 0o1777;
 /// Mode of a secret's file.
 const SECRET_MODE: u32 = 0o400;
+/// Mode of an agent's socket whose owner is given.
+const AGENT_MODE: u32 = 0o600;
 
 /// A mount whose files are selected and hashed.
 pub(crate) struct PreparedMount<'a> {
@@ -48,6 +53,8 @@ pub(crate) enum Held {
         /// The directory, kept for this step.
         mount: CacheMount,
     },
+    /// A socket before an agent.
+    Agent(#[expect(dead_code, reason = "it ends when it is dropped")] Agent),
 }
 
 /// Select what the mount reads.
@@ -128,7 +135,7 @@ pub(crate) fn apply(
             kind: Kind::Tmpfs { size: plan.mount.size, mode: TMPFS_MODE },
         }),
         MountKind::Secret => secret(at, plan, spec)?,
-        MountKind::Ssh => ssh(at, plan, spec)?,
+        MountKind::Ssh => ssh(at, plan, area, spec, held)?,
     }
     Ok(())
 }
@@ -222,13 +229,17 @@ fn cache(
         .clone()
         .filter(|id| !id.is_empty())
         .unwrap_or_else(|| crate::glob::clean(&mount.target));
+    if let Some(namespace) = at.session.options.builder_argument(CACHE_NAMESPACE_ARGUMENT) {
+        id = format!("{namespace}/{id}");
+    }
     if let Some(files) = &files {
         let digest = digest_selected(&files.selected);
         id = format!("{id}\0{}", blake3::hash(digest.as_bytes()).to_hex());
     }
-    for Held::Cache { id: other, mount } in held.iter() {
-        if *other == id {
-            return Ok(mount.path().to_owned());
+    for other in held.iter() {
+        match other {
+            Held::Cache { id: other, mount } if *other == id => return Ok(mount.path().to_owned()),
+            _ => {}
         }
     }
     let seed = match files {
@@ -335,7 +346,13 @@ fn secret(at: &StepContext<'_>, plan: &PlannedMount, spec: &mut Spec) -> Result<
     Ok(())
 }
 
-fn ssh(at: &StepContext<'_>, plan: &PlannedMount, spec: &mut Spec) -> Result<(), BuildError> {
+fn ssh(
+    at: &StepContext<'_>,
+    plan: &PlannedMount,
+    area: &WorkArea,
+    spec: &mut Spec,
+    held: &mut Vec<Held>,
+) -> Result<(), BuildError> {
     let mount = &plan.mount;
     let id = mount.id.as_deref().filter(|id| !id.is_empty()).unwrap_or("default");
     let Some(socket) = at.session.options.ssh.get(id) else {
@@ -353,7 +370,19 @@ fn ssh(at: &StepContext<'_>, plan: &PlannedMount, spec: &mut Spec) -> Result<(),
     if !spec.process.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
         spec.process.env.push(("SSH_AUTH_SOCK".into(), target.clone().into()));
     }
-    let kind = Kind::Bind { source: socket.clone() };
+    let mut source = socket.clone();
+    if mount.uid.is_some() || mount.gid.is_some() || mount.mode.is_some() {
+        source = area.path().join(format!("agent.{}", held.len()));
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let agent = Agent::listen(&source, socket, owner, mount.mode.unwrap_or(AGENT_MODE));
+        held.push(Held::Agent(agent.map_err(|error| BuildError::Context {
+            verb: "make a socket at",
+            path: source.clone(),
+            errno: error.raw_os_error().unwrap_or(0),
+            source: error,
+        })?));
+    }
+    let kind = Kind::Bind { source };
     spec.mounts.push(Mount { target: target.into(), read_only: false, kind });
     Ok(())
 }

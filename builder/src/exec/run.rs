@@ -10,7 +10,7 @@ use crate::error::BuildError;
 use crate::event::{Event, Stream};
 use crate::identity::{Accounts, StepIdentity};
 use crate::key::{KeyEncoder, StepKey};
-use crate::options::NetworkMode;
+use crate::options::{BuildOptions, NetworkMode};
 use crate::plan::{DEFAULT_PATH, RunStep};
 use crate::scope::{BuildArgs, EnvList};
 use crate::text::Text;
@@ -22,8 +22,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The host name that steps see.
+/// The host name that steps see, unless the build argument gives them another.
 const HOSTNAME: &str = "buildkitsandbox";
+const HOSTNAME_ARGUMENT: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
 /// A RUN whose mounts are looked up.
 struct PreparedRun<'a> {
@@ -72,6 +73,10 @@ fn key(at: &StepContext<'_>, step: &RunStep, mounts: &[PreparedMount<'_>]) -> St
     let ulimits: Vec<String> = options.ulimits.iter().map(|u| format!("{u:?}")).collect();
     key.list("ulimits", ulimits.iter().map(String::as_str));
     key.text("shm size", &options.shm_size_bytes.to_string());
+    let hostname = hostname(options);
+    if hostname != HOSTNAME {
+        key.text("host name", hostname);
+    }
     for mount in mounts {
         mount.add_to_key(&mut key);
     }
@@ -179,9 +184,10 @@ fn spec(session: &Session<'_>, step: &RunStep, identity: &StepIdentity, root: Ro
     if !step.env.iter().any(|(name, _)| &**name == "PATH") {
         env.push(("PATH".into(), DEFAULT_PATH.into()));
     }
+    let hostname = hostname(options);
     let mut mounts = vec![
         file("/etc/resolv.conf", options.resolv_conf.clone(), 0o644, true),
-        file("/etc/hosts", hosts(&options.extra_hosts), 0o644, true),
+        file("/etc/hosts", hosts(hostname, &options.extra_hosts), 0o644, true),
     ];
     if let Some((path, script)) = &step.script {
         mounts.push(file(path, script.clone(), 0o755, true));
@@ -203,7 +209,7 @@ fn spec(session: &Session<'_>, step: &RunStep, identity: &StepIdentity, root: Ro
             NetworkMode::None => Network::None,
             NetworkMode::Default | NetworkMode::Host => Network::Host,
         },
-        hostname: HOSTNAME.to_owned(),
+        hostname: hostname.to_owned(),
         security: if step.insecure { Security::Insecure } else { Security::Sandbox },
         shm_size: options.shm_size_bytes,
         ulimits: options.ulimits.clone(),
@@ -217,10 +223,14 @@ fn file(target: &str, content: Vec<u8>, mode: u32, read_only: bool) -> Mount {
     Mount { target: target.into(), read_only, kind }
 }
 
+fn hostname(options: &BuildOptions) -> &str {
+    options.builder_argument(HOSTNAME_ARGUMENT).unwrap_or(HOSTNAME)
+}
+
 /// `/etc/hosts` as the reference writes it.
-fn hosts(extra: &[(String, String)]) -> Vec<u8> {
+fn hosts(hostname: &str, extra: &[(String, String)]) -> Vec<u8> {
     let mut text =
-        format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, ip) in extra {
         text.extend([ip.as_str(), "\t", name.as_str(), "\n"]);
     }

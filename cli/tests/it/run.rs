@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
 use lapstrake_fixtures::require;
@@ -85,4 +86,152 @@ fn steps_run_with_secrets_and_caches() {
     assert_eq!(lap.ok(["run", "a", "cat", "/count"]), "x\nx\n");
     assert!(lap.ok(["du"]).contains("cache mounts"));
     lap.is_whole();
+}
+
+/// Builds a Dockerfile with one step, and says whether that was found in the cache and what the image has
+/// in `/out`.
+fn built(lap: &Lap, dockerfile: &str, flags: &[&str]) -> (bool, String) {
+    let context = lap.context("context", dockerfile);
+    let run = lap.run(["build", "-t", "built"].iter().chain(flags).chain([&&*context]));
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let cached = run.stderr.trim_end().ends_with("1 of 1 step cached");
+    assert!(cached || run.stderr.trim_end().ends_with("0 of 1 step cached"), "{}", run.stderr);
+    (cached, lap.ok(["run", "built", "cat", "/out"]))
+}
+
+/// S-63: the host name; the build argument for it is part of the key, an empty one is none.
+#[test]
+fn s63_host_names() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("steps-host");
+    let text =
+        "FROM busybox\nRUN (hostname; head -1 /etc/hosts; echo $BUILDKIT_SANDBOX_HOSTNAME) >/out\n";
+    let plain = "buildkitsandbox\n127.0.0.1\tlocalhost buildkitsandbox\n\n".to_owned();
+    let named = "zed\n127.0.0.1\tlocalhost zed\n\n".to_owned();
+    let given = ["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=zed"];
+    let empty = ["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME="];
+    assert_eq!(built(&lap, text, &[]), (false, plain.clone()));
+    assert_eq!(built(&lap, text, &given), (false, named.clone()));
+    assert_eq!(built(&lap, text, &given), (true, named));
+    assert_eq!(built(&lap, text, &empty), (true, plain));
+}
+
+/// S-66: a cache is known by its id, by default the target, within a namespace.
+#[test]
+fn s66_names_of_caches() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("steps-caches");
+    let lines = |mount: &str, dir: &str, flags: &[&str]| {
+        let text = format!(
+            "FROM busybox\nRUN --mount=type=cache,{mount} echo x >>{dir}/f && wc -l <{dir}/f >/out\n"
+        );
+        let flags: Vec<&str> = ["--no-cache"].iter().chain(flags).copied().collect();
+        built(&lap, &text, &flags).1.trim().to_owned()
+    };
+    let mine = ["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=mine"];
+    let none = ["--build-arg", "BUILDKIT_CACHE_MOUNT_NS="];
+    assert_eq!(lines("target=/c", "/c", &[]), "1");
+    assert_eq!(lines("target=/c/", "/c", &[]), "2");
+    assert_eq!(lines("target=/d,id=/c", "/d", &[]), "3");
+    assert_eq!(lines("target=/d", "/d", &[]), "1");
+    assert_eq!(lines("target=/c", "/c", &mine), "1");
+    assert_eq!(lines("target=/c", "/c", &mine), "2");
+    assert_eq!(lines("target=/c", "/c", &none), "4");
+    assert_eq!(lines("target=/c,sharing=locked", "/c", &[]), "5");
+    lap.is_whole();
+}
+
+/// S-74: what of the flags of a build and of a RUN makes the step another.
+#[test]
+fn s74_what_makes_a_step_another() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("steps-keys");
+    lap.work.write("secret", "one");
+    lap.work.write("other", "two");
+    let text = "FROM busybox\nARG V=1\nRUN --mount=type=secret,id=s --mount=type=cache,id=a,target=/c \
+                date >/out\n";
+    let hits = |text: &str, flags: &[&str]| built(&lap, text, flags).0;
+    assert!(!hits(text, &["--secret", "id=s,src=secret", "--add-host", "h:1.2.3.4"]));
+    for flags in [
+        ["--secret", "id=s,src=other", "--add-host", "h:5.6.7.8"],
+        ["--build-arg", "http_proxy=http://p", "--add-host", "h:1.2.3.4"],
+        ["--build-arg", "UNKNOWN=1", "--add-host", "h:1.2.3.4"],
+        ["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=n", "--add-host", "h:1.2.3.4"],
+    ] {
+        assert!(hits(text, &flags), "{flags:?}");
+    }
+    for (from, to) in [("id=a", "id=b"), ("target=/c", "target=/c,sharing=private")] {
+        assert!(hits(&text.replace(from, to), &["--add-host", "h:1.2.3.4"]), "{to}");
+    }
+    for flags in [
+        ["--build-arg", "V=2", "--add-host", "h:1.2.3.4"],
+        ["--ulimit", "nofile=99:99", "--add-host", "h:1.2.3.4"],
+        ["--network", "none", "--add-host", "h:1.2.3.4"],
+        ["--add-host", "i:1.2.3.4", "--add-host", "h:1.2.3.4"],
+    ] {
+        assert!(!hits(text, &flags), "{flags:?}");
+    }
+    for (from, to) in
+        [("/c ", "/d "), ("RUN", "ENV A=1\nRUN"), ("RUN", "RUN --mount=type=tmpfs,target=/t")]
+    {
+        assert!(!hits(&text.replace(from, to), &["--add-host", "h:1.2.3.4"]), "{to}");
+    }
+}
+
+/// S-68: where an agent is, and whose its socket is.
+#[test]
+fn s68_agents() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("steps-agents");
+    let _agent = UnixListener::bind(lap.work.join("agent")).unwrap();
+    let out = |mounts: &str| {
+        let text = format!(
+            "FROM busybox\nRUN {mounts} echo $SSH_AUTH_SOCK >/out; for s in $SSH_AUTH_SOCK /run/b; do \
+             test ! -S $s || stat -c '%n %a %u:%g' $s >>/out; done\nRUN ls -A /run >>/out || true\n"
+        );
+        let context = lap.context("context", &text);
+        let flags = ["--ssh", "default=agent", "--ssh", "b=agent"];
+        lap.ok(["build", "--no-cache", "-q", "-t", "built"]
+            .iter()
+            .chain(&flags)
+            .chain([&&*context]));
+        lap.ok(["run", "built", "cat", "/out"])
+    };
+    assert!(
+        out("--mount=type=ssh")
+            .starts_with("/run/buildkit/ssh_agent.0\n/run/buildkit/ssh_agent.0 ")
+    );
+    assert_eq!(
+        out("--mount=type=ssh,uid=1000,mode=0640"),
+        "/run/buildkit/ssh_agent.0\n/run/buildkit/ssh_agent.0 640 1000:0\n"
+    );
+    assert_eq!(
+        out("--mount=type=ssh,id=none --mount=type=ssh,id=b,target=/run/b,gid=1000"),
+        "/run/b\n/run/b 600 0:1000\n/run/b 600 0:1000\n"
+    );
+    lap.is_whole();
+}
+
+/// S-95: `/etc/hosts`, to the byte.
+#[test]
+fn s95_hosts() {
+    if !require(&RUN) {
+        return;
+    }
+    let lap = Lap::with_busybox("steps-hosts");
+    let flags = ["--add-host", "Db:10.0.0.1", "--add-host", "six=0::1", "--add-host", "a:[::2]"];
+    let (_, hosts) = built(&lap, "FROM busybox\nRUN cat /etc/hosts >/out\n", &flags);
+    assert_eq!(
+        hosts,
+        "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         10.0.0.1\tdb\n::1\tsix\n::2\ta\n"
+    );
 }
