@@ -38,8 +38,26 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     } else {
         let recorded = find(&session, args.build.as_deref())?;
         explain::show(&recorded, args.format, session.settings.now)?;
+        if args.format == Format::Text {
+            print(&other_platforms(&session, &recorded)?)?;
+        }
     }
     Ok(Exit::OK)
+}
+
+/// Where the other platforms of the command that built this one are explained.
+fn other_platforms(session: &Session, shown: &Recorded) -> Result<String, CommandError> {
+    let command =
+        |report: &Report| (report.started_unix, report.dockerfile.clone(), report.target.clone());
+    let mut seen = vec![shown.report.platform.clone()];
+    let mut lines = Vec::new();
+    for (id, report) in builds(session)? {
+        if command(&report) == command(&shown.report) && !seen.contains(&report.platform) {
+            lines.push(format!("for {}: lap explain {id}\n", report.platform));
+            seen.push(report.platform);
+        }
+    }
+    Ok(lines.concat())
 }
 
 /// The builds of the store whose reports can be read, newest first.
@@ -80,7 +98,8 @@ fn find(session: &Session, wanted: Option<&str>) -> Result<Recorded, CommandErro
 }
 
 fn list(session: &Session, format: Format) -> Result<(), CommandError> {
-    let mut table = Table::new(&["BUILD", "STARTED", ">TOOK", ">CACHED", "IMAGE", "DOCKERFILE"]);
+    let mut table =
+        Table::new(&["BUILD", "STARTED", ">TOOK", ">CACHED", "PLATFORM", "IMAGE", "DOCKERFILE"]);
     let mut objects = Vec::new();
     for (id, report) in builds(session)? {
         let steps = || report.stages.iter().flat_map(|stage| &stage.steps);
@@ -100,6 +119,7 @@ fn list(session: &Session, format: Format) -> Result<(), CommandError> {
             format::ago(report.started_unix, session.settings.now),
             format::duration(std::time::Duration::from_millis(report.milliseconds)),
             format!("{cached} of {}", steps().count()),
+            report.platform.clone(),
             report.image.as_deref().map_or("failed", format::short_id).to_owned(),
             report.dockerfile.clone() + &target.map_or(String::new(), |name| format!(" ({name})")),
         ]);

@@ -115,6 +115,7 @@ fn neither_order_nor_threads_show_in_an_index() {
         let starts = ["linux/amd64: build ", "linux/arm/v7: build ", "linux/arm64: build "];
         let lines = explained.lines().filter(|line| starts.iter().any(|it| line.starts_with(it)));
         assert_eq!(lines.count(), 3, "{explained}");
+        each_platform_is_explained(&lap);
         assert_eq!(
             lap.ok(["build", "--no-cache", "--platform", order, epoch, "-q", &context]),
             seen[0]
@@ -122,6 +123,26 @@ fn neither_order_nor_threads_show_in_an_index() {
         lap.is_whole();
     }
     assert!(seen.iter().all(|id| *id == seen[0] && id.starts_with("sha256:")), "{seen:?}");
+}
+
+/// `lap explain` shows one platform of the newest command, and says where the other two are.
+fn each_platform_is_explained(lap: &Lap) {
+    let newest = lap.ok(["explain"]);
+    let others: Vec<&str> = newest
+        .lines()
+        .filter_map(|line| line.split_once(": lap explain "))
+        .map(|it| it.1)
+        .collect();
+    assert_eq!(others.len(), 2, "{newest}");
+    let platform = |id: &str| {
+        let report = lap.ok(["explain", "--format", "json", id]);
+        let report: Value = serde_json::from_str(&report).unwrap();
+        report["platform"].as_str().unwrap().to_owned()
+    };
+    let shown = newest.split_whitespace().nth(1).unwrap();
+    let mut platforms = [shown, others[0], others[1]].map(platform);
+    platforms.sort();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm/v7", "linux/arm64"]);
 }
 
 /// A stage on this machine's own platform whose program goes by the target's name.
