@@ -102,6 +102,11 @@ impl Staging {
         Ok((path, LargeFile::new(file, Arc::clone(&self.early))))
     }
 
+    /// The way of large files to the disk.
+    pub(crate) fn early(&self) -> &Arc<EarlySync> {
+        &self.early
+    }
+
     /// What became of large files on their way to the disk since this was asked last.
     pub(crate) fn early_sync(&self) -> io::Result<()> {
         self.early.result()

@@ -10,8 +10,9 @@
 use std::{
     fs::File,
     io::{self, Write},
+    os::unix::fs::FileExt as _,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
@@ -24,7 +25,20 @@ const SYNC_BYTES: u64 = 32 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct EarlySync {
     files: OnceLock<SyncSender<File>>,
-    failed: Arc<Mutex<Option<io::Error>>>,
+    under_way: Arc<UnderWay>,
+}
+
+/// What the thread has not done yet, and what went wrong.
+#[derive(Debug, Default)]
+struct UnderWay {
+    state: Mutex<State>,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: usize,
+    failed: Option<io::Error>,
 }
 
 impl EarlySync {
@@ -33,28 +47,41 @@ impl EarlySync {
         let files = self.files.get_or_init(|| {
             // One may wait: where there is none yet, the thread is only beginning.
             let (files, todo) = sync_channel(1);
-            let failed = Arc::clone(&self.failed);
-            std::thread::spawn(move || sync_all(&todo, &failed));
+            let under_way = Arc::clone(&self.under_way);
+            std::thread::spawn(move || sync_all(&todo, &under_way));
             files
         });
         // Where there is no descriptor to spare or the disk is behind, the sync at the end does it.
-        if let Ok(file) = file.try_clone() {
-            files.try_send(file).unwrap_or_default();
+        let Ok(file) = file.try_clone() else { return };
+        let mut state = self.under_way.state();
+        if files.try_send(file).is_ok() {
+            state.files += 1;
         }
     }
 
-    /// The first error since this was asked last.
+    /// Waits for what is on its way, and gives the first error since this was asked last.
     pub(crate) fn result(&self) -> io::Result<()> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failed.map_or(Ok(()), Err)
+        let mut state = self.under_way.state();
+        while state.files > 0 {
+            state = self.under_way.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.failed.take().map_or(Ok(()), Err)
     }
 }
 
-fn sync_all(files: &Receiver<File>, failed: &Mutex<Option<io::Error>>) {
+impl UnderWay {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn sync_all(files: &Receiver<File>, under_way: &UnderWay) {
     for file in files {
-        if let Err(error) = file.sync_data() {
-            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        }
+        let synced = file.sync_data();
+        let mut state = under_way.state();
+        state.files -= 1;
+        state.failed = state.failed.take().or(synced.err());
+        under_way.done.notify_all();
     }
 }
 
@@ -75,16 +102,30 @@ impl LargeFile {
     pub(crate) fn as_file(&mut self) -> &mut File {
         &mut self.file
     }
-}
 
-impl Write for LargeFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
+    pub(crate) fn write_all_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)?;
+        self.written(bytes.len());
+        Ok(())
+    }
+
+    fn written(&mut self, count: usize) {
         self.new += count as u64;
         if self.new >= SYNC_BYTES {
             self.new = 0;
             self.early.begin(&self.file);
         }
+    }
+}
+
+impl Write for LargeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.written(count);
         Ok(count)
     }
 
@@ -109,10 +150,7 @@ mod tests {
         early.result().unwrap();
         // Nothing can be synced through a pipe.
         let (_reader, writer) = rustix::pipe::pipe().unwrap();
-        let (files, todo) = sync_channel(1);
-        files.send(File::from(writer)).unwrap();
-        drop(files);
-        sync_all(&todo, &early.failed);
+        early.begin(&File::from(writer));
         early.result().unwrap_err();
         early.result().unwrap();
     }

@@ -60,6 +60,8 @@ impl Cuts {
 /// have in its channel and at work.
 const KEPT_CHUNKS: usize = 2 * CHANNEL_CHUNKS;
 const KEPT_LARGE_CHUNKS: usize = 4 * LARGE_CHUNKS;
+/// How much of a stream a consumer may keep for longer, in small chunks.
+pub(crate) const HELD_BYTES: usize = 4 << 20;
 
 /// A piece of a stream.
 pub(crate) type Chunk = Arc<Piece>;
@@ -182,7 +184,10 @@ impl ChunkWriter {
     /// A buffer that nobody needs any more, or a new one. Clearing new ones costs as much as copying.
     fn next_buffer(&mut self) -> Vec<u8> {
         let fresh = || vec![0; self.chunk_bytes];
-        let kept = if self.chunk_bytes < 1 << 20 { KEPT_CHUNKS } else { KEPT_LARGE_CHUNKS };
+        let kept = match self.chunk_bytes {
+            0..0x10_0000 => KEPT_CHUNKS + HELD_BYTES / self.chunk_bytes.max(1),
+            _ => KEPT_LARGE_CHUNKS,
+        };
         if self.sent.len() <= kept
             && self.sent.front().is_none_or(|chunk| Arc::strong_count(chunk) > 1)
         {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{Digest, Sha256, pair::Pairs};
-use crate::pipe::{Chunk, Consumer, join};
+use crate::pipe::{Chunk, Consumer, HELD_BYTES, join};
 
 /// The eight words that sha256 carries from block to block.
 pub(super) type State = [u32; 8];
@@ -26,10 +26,6 @@ pub(super) type Block = [u8; BLOCK_BYTES];
 const BLOCK_BYTES: usize = 64;
 /// Where the length stands in the last block.
 const LENGTH_AT: usize = BLOCK_BYTES - 8;
-/// How much of one stream waits for the other one: as much as the longest chunk, so that each chunk that
-/// comes from an encoder finds blocks of the tar to be hashed with.
-const HELD_BYTES: usize = 4 << 20;
-
 /// What a stream begins with (FIPS 180-4, section 5.3.3).
 const BEGIN: State = [
     0x6a09_e667,
@@ -117,6 +113,8 @@ fn hash_one(messages: Receiver<Message>) -> Digest {
 /// Two digests in the making.
 struct Both {
     pairs: Pairs,
+    /// How much of one stream waits for the other one: as much as the longest chunk, so that each chunk
+    /// that comes from an encoder finds blocks of the tar to be hashed with.
     held_bytes: usize,
     streams: [Stream; 2],
 }

@@ -48,7 +48,7 @@ pub(super) struct EarlyTree<'a> {
 impl<'a> EarlyTree<'a> {
     pub(super) fn begin(layers: &'a Layers) -> Result<EarlyTree<'a>, StoreError> {
         let path = layers.staging.new_dir()?;
-        let tree = TreeMaker::begin(&path, layers.overlay)?;
+        let tree = TreeMaker::begin(&path, layers.overlay, layers.staging.early())?;
         Ok(EarlyTree { layers, path, tree, made: Some(HashMap::new()) })
     }
 

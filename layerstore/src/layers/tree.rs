@@ -40,7 +40,7 @@ impl Layers {
         }
         let toc = layer.toc()?;
         let staged = self.staging.new_dir()?;
-        let tree = TreeMaker::begin(&staged, self.overlay)?;
+        let tree = TreeMaker::begin(&staged, self.overlay, self.staging.early())?;
         if let Some(donor) = self.donor(layer, toc) {
             tree.share_with(donor);
         }

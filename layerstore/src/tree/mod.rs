@@ -38,6 +38,7 @@ pub(crate) use sparse::SparseFile;
 use crate::{
     LayerPath, StoreError,
     contents::{Contents, Located},
+    early_sync::{EarlySync, LargeFile},
     toc::{Entry, Kind, Toc},
     view,
 };
@@ -54,15 +55,21 @@ pub(crate) struct TreeMaker {
     fd: OwnedFd,
     overlay: OverlayXattr,
     donor: OnceLock<twin::Donor>,
+    early: Arc<EarlySync>,
 }
 
 impl TreeMaker {
     /// Begins a tree in the empty directory `root`.
-    pub(crate) fn begin(root: &Path, overlay: OverlayXattr) -> Result<TreeMaker, StoreError> {
+    pub(crate) fn begin(
+        root: &Path,
+        overlay: OverlayXattr,
+        early: &Arc<EarlySync>,
+    ) -> Result<TreeMaker, StoreError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(StoreError::io("open", root))?;
-        Ok(TreeMaker { root: root.to_owned(), fd, overlay, donor: OnceLock::new() })
+        let early = Arc::clone(early);
+        Ok(TreeMaker { root: root.to_owned(), fd, overlay, donor: OnceLock::new(), early })
     }
 
     /// Files are shared with `donor` from now on where it has the same; the first one stays.
@@ -196,7 +203,8 @@ impl TreeMaker {
         parent: &mut ParentCache,
         entry: &Entry,
     ) -> Result<SparseFile, StoreError> {
-        Ok(SparseFile::new(self.new_file(parent, entry)?))
+        let file = LargeFile::new(self.new_file(parent, entry)?, Arc::clone(&self.early));
+        Ok(SparseFile::new(file))
     }
 
     /// The file has all its content, if that is as long as `entry` says.

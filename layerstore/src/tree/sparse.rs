@@ -1,6 +1,8 @@
 //! Files that are written from the front to the end, with holes where there are only zeros.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{fs::File, io};
+
+use crate::early_sync::LargeFile;
 
 /// What is not zero is written together; zeros are looked for in parts of this size, at multiples of it.
 const PART_BYTES: usize = 128 << 10;
@@ -10,14 +12,14 @@ const HOLE_BYTES_MIN: usize = 4096;
 /// A new file on its way.
 #[derive(Debug)]
 pub(crate) struct SparseFile {
-    file: File,
+    file: LargeFile,
     length: u64,
     /// The first error; nothing is written after it.
     result: io::Result<()>,
 }
 
 impl SparseFile {
-    pub(super) fn new(file: File) -> SparseFile {
+    pub(super) fn new(file: LargeFile) -> SparseFile {
         SparseFile { file, length: 0, result: Ok(()) }
     }
 
@@ -29,7 +31,7 @@ impl SparseFile {
         self.length += piece.len() as u64;
     }
 
-    fn write_parts(&self, piece: &[u8]) -> io::Result<()> {
+    fn write_parts(&mut self, piece: &[u8]) -> io::Result<()> {
         let (mut from, mut at) = (0, 0);
         while at < piece.len() {
             let into = (self.length + at as u64) % PART_BYTES as u64;
@@ -44,7 +46,7 @@ impl SparseFile {
         self.write_at(&piece[from..], from)
     }
 
-    fn write_at(&self, bytes: &[u8], at: usize) -> io::Result<()> {
+    fn write_at(&mut self, bytes: &[u8], at: usize) -> io::Result<()> {
         self.file.write_all_at(bytes, self.length + at as u64)
     }
 
@@ -55,22 +57,27 @@ impl SparseFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         // It may end in a hole.
-        self.file.set_len(size)?;
-        Ok(self.file)
+        let file = self.file.into_file();
+        file.set_len(size)?;
+        Ok(file)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
+    use std::{os::unix::fs::MetadataExt as _, sync::Arc};
 
     use proptest::prelude::*;
 
     use super::*;
 
+    fn sparse(file: File) -> SparseFile {
+        SparseFile::new(LargeFile::new(file, Arc::default()))
+    }
+
     fn written(pieces: &[Vec<u8>]) -> (Vec<u8>, u64) {
         let named = tempfile::NamedTempFile::new().unwrap();
-        let mut file = SparseFile::new(named.reopen().unwrap());
+        let mut file = sparse(named.reopen().unwrap());
         for piece in pieces {
             file.write(piece);
         }
@@ -86,13 +93,13 @@ mod tests {
         let pieces: Vec<Vec<u8>> = zeros.chunks(100_001).map(<[u8]>::to_vec).collect();
         let (read, room) = written(&pieces);
         assert!(read == zeros && room <= 22 * 4096, "{room}");
-        let file = SparseFile::new(tempfile::tempfile().unwrap());
+        let file = sparse(tempfile::tempfile().unwrap());
         assert_eq!(file.finish(1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
     fn nothing_is_written_after_an_error() {
-        let mut file = SparseFile::new(File::open("/dev/null").unwrap());
+        let mut file = sparse(File::open("/dev/null").unwrap());
         file.write(b"this file is not open for writing");
         assert!(file.result.is_err());
         file.write(b"and this neither");
