@@ -12,7 +12,7 @@ use lapstrake_layerstore::contents::Piece;
 use lapstrake_layerstore::digest::ContentHash;
 use lapstrake_layerstore::layers::ContentPieces;
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A window this full makes readers wait: enough for both sides to work at once.
@@ -158,6 +158,16 @@ pub struct TakePieces<'f> {
 
 impl Read for TakePieces<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let piece = self.fill_buf()?;
+        let count = buffer.len().min(piece.len());
+        buffer[..count].copy_from_slice(&piece[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for TakePieces<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.piece.len() {
             let next = self.feed.get(self.number, |window| {
                 let pieces = window.pieces.get_mut(&self.number)?;
@@ -166,13 +176,14 @@ impl Read for TakePieces<'_> {
                     None => pieces.hash.map(|_| (0, None)),
                 }
             });
-            let Some(piece) = next.flatten() else { return Ok(0) };
+            let Some(piece) = next.flatten() else { return Ok(&[]) };
             (self.piece, self.at) = (piece, 0);
         }
-        let count = buffer.len().min(self.piece.len() - self.at);
-        buffer[..count].copy_from_slice(&self.piece[self.at..][..count]);
+        Ok(&self.piece[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
         self.at += count;
-        Ok(count)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The form is `docs/formats/layer-bytes.md`; golden digests in the tests pin it. It is ustar, with
 //! a PAX header before a member only where ustar cannot say it. Names are bytes.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use crate::toc::{Entry, Kind};
 
@@ -71,6 +71,28 @@ impl<W: Write> TarWriter<W> {
                 Err(error) => return Err(error),
             };
             self.out.write_all(&self.buffer[..count])?;
+            left -= count as u64;
+        }
+        self.pad(entry.size)
+    }
+
+    /// Writes a member whose content comes in pieces, which are written as they come.
+    pub fn append_pieces(&mut self, entry: &Entry, data: &mut dyn BufRead) -> io::Result<()> {
+        self.header(entry)?;
+        if entry.kind != Kind::File {
+            return Ok(());
+        }
+        let mut left = entry.size;
+        while left > 0 {
+            let piece = match data.fill_buf() {
+                Ok([]) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(piece) => piece,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let count = left.min(piece.len() as u64) as usize;
+            self.out.write_all(&piece[..count])?;
+            data.consume(count);
             left -= count as u64;
         }
         self.pad(entry.size)

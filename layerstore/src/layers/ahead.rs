@@ -7,7 +7,7 @@
 //! *Invariant:* what was made is only taken for that of a layer whose table of contents is, contents
 //! included, the one that was hashed; so what was foreseen wrongly costs time and nothing else.
 
-use std::{fmt::Debug, io::Read};
+use std::{fmt::Debug, io::BufRead};
 
 use super::{
     Layer, Layers,
@@ -32,7 +32,7 @@ pub enum Content<'c> {
 }
 
 /// A file's bytes in pieces.
-pub trait Pieces: Read + Debug {
+pub trait Pieces: BufRead + Debug {
     /// The hash of all of them, if they came to their end.
     fn hash(&mut self) -> Option<ContentHash>;
 }
@@ -118,7 +118,7 @@ fn write_tar(
             }
             Some(Content::Pieces(mut pieces)) => {
                 // Whoever consumes the tar says why it took no more.
-                let written = tar.append(entry, &mut pieces);
+                let written = tar.append_pieces(entry, &mut pieces);
                 let Some(hash) = written.ok().and_then(|()| pieces.hash()) else {
                     return Ok(false);
                 };
@@ -132,6 +132,8 @@ fn write_tar(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
     use crate::compress::Codec;
     use crate::layers::tests::{Fixture, dir, fixture, link, new_fixture};
