@@ -39,6 +39,9 @@ pub struct Facts {
     pub overlay_append: bool,
     /// Whether the group of terminals (gid 5) exists.
     pub terminal_group: bool,
+    /// Whether supplementary groups can be set. Where a single id is mapped the kernel refuses that, lest a
+    /// user drops a group that denies access.
+    pub sets_groups: bool,
     /// Whether `/sys/fs/cgroup` is the unified hierarchy.
     pub unified_cgroup: bool,
     /// Whether a pid namespace has a limit of its own (Linux 6.14); before, there was one for the machine.
@@ -54,6 +57,8 @@ impl Facts {
             device_nodes: maps.is_identity() && effective().contains(CapabilitySet::MKNOD),
             overlay_append: kernel_version() >= (6, 5),
             terminal_group: maps.groups.contains(5),
+            sets_groups: std::fs::read_to_string("/proc/self/setgroups")
+                .map_or(true, |text| text.trim_end() != "deny"),
             unified_cgroup: is_cgroup2("/sys/fs/cgroup"),
             own_pid_limit: kernel_version() >= (6, 14),
         }

@@ -159,7 +159,8 @@ fn message(spec: &Spec, facts: Facts) -> Message {
             cwd: Bytes::from(&spec.process.cwd),
             uid: spec.identity.uid,
             gid: spec.identity.gid,
-            groups: spec.identity.groups.clone(),
+            // With one id there are no files of another group either.
+            groups: if facts.sets_groups { spec.identity.groups.clone() } else { Vec::new() },
             limits: spec.ulimits.iter().map(limit).collect(),
             confined: spec.security == Security::Sandbox,
             null_stdin: spec.stdin == Stdin::Null,

@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use lapstrake_fixtures::require;
+use lapstrake_fixtures::{Need, require};
 
 use crate::support::{Lap, RUN};
 
@@ -218,6 +218,28 @@ fn s68_agents() {
         "/run/b\n/run/b 600 0:1000\n/run/b 600 0:1000\n"
     );
     lap.is_whole();
+}
+
+#[test]
+fn a_user_with_one_id_runs_the_steps_of_a_root_in_several_groups() {
+    if !require(&RUN) || !require(&[Need::Tool("unshare"), Need::OrdinaryUser]) {
+        return;
+    }
+    let lap = Lap::with_busybox("steps-one-id");
+    // As in images of Alpine.
+    lap.work.write("busybox/etc/group", "root:x:0:root\nbin:x:1:root,bin\nwheel:x:10:root\n");
+    let run = "RUN id -u >/out && id -g >>/out && touch /made && chown 0:0 /made\n";
+    lap.work.write("busybox/one", format!("FROM scratch\nCOPY bin /bin\nCOPY etc /etc\n{run}"));
+    // The store that is there belongs to a user with more ids.
+    let (store, archive) = (lap.work.join("one-id"), lap.work.join("one-id.tar"));
+    let mut alone = Command::new("unshare");
+    alone.args(["--user", "--map-root-user"]).arg(lap.command([""; 0]).get_program());
+    alone.arg("--root").arg(store).args(["build", "-f", "busybox/one", "-o"]);
+    alone.arg(format!("type=tar,dest={}", archive.display())).arg("busybox");
+    let output = alone.env("HOME", lap.work.path()).current_dir(lap.work.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let out = Command::new("tar").arg("-xOf").arg(archive).arg("out").output().unwrap();
+    assert_eq!(out.stdout, b"0\n0\n");
 }
 
 /// S-95: `/etc/hosts`, to the byte.

@@ -101,8 +101,8 @@ fn take_identity(program: &Program) -> Result<(), SetupError> {
     let groups: Vec<Gid> = program.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match rustix::thread::set_thread_groups(&groups) {
         Ok(()) => {}
-        // A user namespace with a single id has no other groups, and the kernel lets nobody drop
-        // the ones from outside, since they may be what denies access to a file.
+        // Where groups cannot be set, the ones from outside stay: they may be what denies access to a
+        // file, so the kernel lets nobody drop them.
         Err(Errno::PERM) if groups.is_empty() => {}
         Err(errno) => return Err(error(errno)),
     }

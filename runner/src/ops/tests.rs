@@ -10,6 +10,7 @@ const ROOT_HOST: Facts = Facts {
     device_nodes: true,
     overlay_append: true,
     terminal_group: true,
+    sets_groups: true,
     unified_cgroup: true,
     own_pid_limit: true,
 };
@@ -19,6 +20,7 @@ const USER_HOST: Facts = Facts {
     device_nodes: false,
     overlay_append: true,
     terminal_group: false,
+    sets_groups: true,
     unified_cgroup: true,
     own_pid_limit: true,
 };
