@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! block of A ─┐  message schedule, four words of both at a time
-//!             ├▶ [A A A A | B B B B] ─▶ + constants ─▶ [A B] [A B] … ─▶ 64 rounds of both together
+//!             ├▶ [A A A A | B B B B] ─▶ + constants ─▶ [A B A B] … ─▶ 64 rounds of both together
 //! block of B ─┘
+//! the state: [a of A, a of B, e of A, e of B], and what it was one, two and three rounds before,
+//! which are b and f, c and g, d and h
 //! ```
 //! FIPS 180-4, section 6.2. Processors that have AVX-512 but no SHA instructions (most servers from 2017
 //! to 2021) hash two streams so in little more time than one. What may be executed is proved by `pulp`'s
@@ -13,9 +15,11 @@
     clippy::inline_always,
     reason = "what is not inlined into the function that may use the instructions cannot use them"
 )]
-#![expect(clippy::many_single_char_names, reason = "these are the standard's names")]
 
-use std::arch::x86_64::{__m128i, __m256i};
+use std::{
+    arch::x86_64::{__m128i, __m256i},
+    hint::black_box,
+};
 
 use pulp::{NullaryFnOnce, cast, x86::V4};
 
@@ -24,8 +28,8 @@ use super::{
     sha256::has_sha_instructions,
 };
 
-/// Four words of a message schedule, those of both streams side by side.
-type Words = [[u32; 2]; 4];
+/// Four words of a message schedule, those of both streams side by side, each twice.
+type Words = [[u32; 4]; 4];
 
 /// Compresses blocks of two streams at once.
 #[derive(Debug, Clone, Copy)]
@@ -58,51 +62,82 @@ impl NullaryFnOnce for Compress<'_> {
     #[inline(always)]
     fn call(self) {
         let Compress { simd, states: [first, second], blocks: [a, b] } = self;
-        let mut states: [__m128i; 8] =
-            std::array::from_fn(|word| cast([first[word], second[word], 0, 0]));
+        let masks = Masks::new();
+        let mut states: [__m128i; 4] =
+            std::array::from_fn(|t| cast([first[t], second[t], first[t + 4], second[t + 4]]));
         for (a, b) in a.iter().zip(b) {
-            let (words, before) = (schedule(simd, a, b), states);
-            for words in words.as_chunks::<2>().0 {
-                eight_rounds(simd, &mut states, words);
-            }
+            let before = states;
+            all_rounds(simd, masks, &mut states, load(simd, a, b));
             for (after, before) in states.iter_mut().zip(before) {
                 *after = simd.sse2._mm_add_epi32(*after, before);
             }
         }
         for (word, both) in states.into_iter().enumerate() {
-            let [a, b, _, _]: [u32; 4] = cast(both);
+            let [a, b, e, f]: [u32; 4] = cast(both);
             (first[word], second[word]) = (a, b);
+            (first[word + 4], second[word + 4]) = (e, f);
         }
     }
 }
 
-/// The 64 words of the message schedule, with the rounds' constants added.
+/// Where the two words `a` and the two words `e` lie.
+#[derive(Debug, Clone, Copy)]
+struct Masks {
+    a: u8,
+    e: u8,
+}
+
+impl Masks {
+    /// As something that the compiler does not know: else it makes two instructions of each masked one.
+    #[inline(always)]
+    fn new() -> Masks {
+        Masks { a: black_box(0b0011), e: black_box(0b1100) }
+    }
+}
+
+/// The sixteen words of both blocks, four of both in each.
 #[inline(always)]
-fn schedule(simd: V4, a: &Block, b: &Block) -> [Words; 16] {
-    let avx2 = simd.avx2;
-    let [mut w0, mut w1, mut w2, mut w3] = std::array::from_fn(|quarter| {
+fn load(simd: V4, a: &Block, b: &Block) -> [__m256i; 4] {
+    std::array::from_fn(|quarter| {
         let mut both = [0u8; 32];
         both[..16].copy_from_slice(&a[quarter * 16..][..16]);
         both[16..].copy_from_slice(&b[quarter * 16..][..16]);
-        avx2._mm256_shuffle_epi8(cast(both), cast(BIG_ENDIAN))
-    });
-    let mut schedule = [[[0; 2]; 4]; 16];
-    let fours = schedule.as_chunks_mut::<4>().0.iter_mut();
-    for (at, (words, constants)) in fours.zip(CONSTANTS.as_chunks::<4>().0).enumerate() {
-        if at > 0 {
-            w0 = next_words(simd, [w0, w1, w2, w3]);
-            w1 = next_words(simd, [w1, w2, w3, w0]);
-            w2 = next_words(simd, [w2, w3, w0, w1]);
-            w3 = next_words(simd, [w3, w0, w1, w2]);
-        }
-        for ((words, four), constants) in words.iter_mut().zip([w0, w1, w2, w3]).zip(constants) {
-            let both = avx2._mm256_permutevar8x32_epi32(four, cast(SIDE_BY_SIDE));
-            let [k0, k1, k2, k3] = *constants;
-            let constants = cast([k0, k0, k1, k1, k2, k2, k3, k3]);
-            *words = cast(avx2._mm256_add_epi32(both, constants));
-        }
+        simd.avx2._mm256_shuffle_epi8(cast(both), cast(BIG_ENDIAN))
+    })
+}
+
+/// The rounds, and between them the words that are due sixteen rounds later.
+#[inline(always)]
+fn all_rounds(simd: V4, masks: Masks, states: &mut [__m128i; 4], words: [__m256i; 4]) {
+    let [mut w0, mut w1, mut w2, mut w3] = words;
+    let (sixteens, _) = CONSTANTS.as_chunks::<4>();
+    let (last, before) = sixteens.split_last().expect("because there are four of them");
+    let mut rounds = |words, constants| {
+        four_rounds(simd, masks, states, &with_constants(simd, words, constants));
+    };
+    for [k0, k1, k2, k3] in before {
+        rounds(w0, k0);
+        w0 = next_words(simd, [w0, w1, w2, w3]);
+        rounds(w1, k1);
+        w1 = next_words(simd, [w1, w2, w3, w0]);
+        rounds(w2, k2);
+        w2 = next_words(simd, [w2, w3, w0, w1]);
+        rounds(w3, k3);
+        w3 = next_words(simd, [w3, w0, w1, w2]);
     }
-    schedule
+    for (words, constants) in [w0, w1, w2, w3].into_iter().zip(last) {
+        rounds(words, constants);
+    }
+}
+
+#[inline(always)]
+fn with_constants(simd: V4, words: __m256i, constants: &[u32; 4]) -> Words {
+    let [k0, k1, k2, k3] = *constants;
+    let sums = simd.avx2._mm256_add_epi32(words, cast([k0, k1, k2, k3, k0, k1, k2, k3]));
+    cast([
+        simd.avx2._mm256_permutevar8x32_epi32(sums, cast(FIRST_TWO)),
+        simd.avx2._mm256_permutevar8x32_epi32(sums, cast(LAST_TWO)),
+    ])
 }
 
 /// The four words that follow the last sixteen.
@@ -130,30 +165,30 @@ fn next_words(simd: V4, [w0, w1, w2, w3]: [__m256i; 4]) -> __m256i {
     avx2._mm256_blend_epi32::<0b1100_1100>(first, last)
 }
 
+/// With `t1` and `t2` as the standard has them, the next `a` is `t1 + t2`, and the next `e` is `d + t1`.
 #[inline(always)]
-fn eight_rounds(simd: V4, states: &mut [__m128i; 8], words: &[Words; 2]) {
+fn four_rounds(simd: V4, masks: Masks, states: &mut [__m128i; 4], words: &Words) {
     let (sse2, avx512) = (simd.sse2, simd.avx512f);
-    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *states;
-    for [first, second] in words.as_flattened() {
-        let sum1 = avx512._mm_ternarylogic_epi32::<XOR>(
-            avx512._mm_ror_epi32::<6>(e),
-            avx512._mm_ror_epi32::<11>(e),
-            avx512._mm_ror_epi32::<25>(e),
+    let [mut ae, mut bf, mut cg, mut dh] = *states;
+    // From memory, where it costs no instruction that the rounds wait for.
+    for word in black_box(words) {
+        let sums = avx512._mm_ternarylogic_epi32::<XOR>(
+            avx512._mm_rorv_epi32(ae, cast([2, 2, 6, 6])),
+            avx512._mm_rorv_epi32(ae, cast([13, 13, 11, 11])),
+            avx512._mm_rorv_epi32(ae, cast([22, 22, 25, 25])),
         );
-        let sum0 = avx512._mm_ternarylogic_epi32::<XOR>(
-            avx512._mm_ror_epi32::<2>(a),
-            avx512._mm_ror_epi32::<13>(a),
-            avx512._mm_ror_epi32::<22>(a),
-        );
-        let choice = avx512._mm_ternarylogic_epi32::<CHOICE>(e, f, g);
-        let majority = avx512._mm_ternarylogic_epi32::<MAJORITY>(a, b, c);
-        let word = sse2._mm_add_epi32(h, cast([*first, *second, 0, 0]));
-        let t1 = sse2._mm_add_epi32(sse2._mm_add_epi32(word, choice), sum1);
-        let t2 = sse2._mm_add_epi32(sum0, majority);
-        (h, g, f, e) = (g, f, e, sse2._mm_add_epi32(d, t1));
-        (d, c, b, a) = (c, b, a, sse2._mm_add_epi32(t1, t2));
+        let choice = avx512._mm_mask_ternarylogic_epi32::<CHOICE>(ae, masks.e, bf, cg);
+        let logic = avx512._mm_mask_ternarylogic_epi32::<MAJORITY>(choice, masks.a, bf, cg);
+        // Of t1 all but `h`, the word and its constant; and t2.
+        let parts = sse2._mm_add_epi32(sums, logic);
+        // The rest of t1 for the next `a`, and `d` with it for the next `e`.
+        let hd = sse2._mm_shuffle_epi32::<SWAPPED>(sse2._mm_add_epi32(dh, cast(*word)));
+        let rest = avx512._mm_mask_add_epi32(hd, masks.e, hd, dh);
+        let rest = avx512._mm_mask_add_epi32(rest, masks.a, rest, parts);
+        let next = sse2._mm_add_epi32(sse2._mm_shuffle_epi32::<LAST_TWICE>(parts), rest);
+        (dh, cg, bf, ae) = (cg, bf, ae, next);
     }
-    *states = [a, b, c, d, e, f, g, h];
+    *states = [ae, bf, cg, dh];
 }
 
 /// Tables of three-way logic: `a ^ b ^ c`, `b` where `a` and else `c`, and what two of three are.
@@ -166,8 +201,12 @@ const BIG_ENDIAN: [u8; 32] = [
     3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, //
     3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12,
 ];
-/// Which word becomes which, so that those of one round are neighbours.
-const SIDE_BY_SIDE: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
+/// Which word becomes which, so that those of one round are neighbours, twice.
+const FIRST_TWO: [u32; 8] = [0, 4, 0, 4, 1, 5, 1, 5];
+const LAST_TWO: [u32; 8] = [2, 6, 2, 6, 3, 7, 3, 7];
+/// Shuffles of the words `a` and `e`: each in the place of the other, and `e` in both.
+const SWAPPED: i32 = 0b01_00_11_10;
+const LAST_TWICE: i32 = 0b11_10_11_10;
 
 /// The constants of the rounds.
 const CONSTANTS: [[u32; 4]; 16] = [
