@@ -17,6 +17,8 @@ use std::{
     },
 };
 
+use rustix::fs::{Advice, fadvise};
+
 /// How much of a file is new when it is sent to the disk: what a disk takes in a fraction of a second, and
 /// enough that its journal is not written all the time.
 const SYNC_BYTES: u64 = 32 << 20;
@@ -24,8 +26,15 @@ const SYNC_BYTES: u64 = 32 << 20;
 /// The thread that waits for the disk, once there is a large file.
 #[derive(Debug, Default)]
 pub(crate) struct EarlySync {
-    files: OnceLock<SyncSender<File>>,
+    files: OnceLock<SyncSender<OnItsWay>>,
     under_way: Arc<UnderWay>,
+}
+
+/// A file of which a part is new.
+#[derive(Debug)]
+struct OnItsWay {
+    file: File,
+    is_read_soon: bool,
 }
 
 /// What the thread has not done yet, and what went wrong.
@@ -43,7 +52,7 @@ struct State {
 
 impl EarlySync {
     /// Sends what there is of `file` to the disk, unless the last one is still on its way.
-    fn begin(&self, file: &File) {
+    fn begin(&self, file: &File, is_read_soon: bool) {
         let files = self.files.get_or_init(|| {
             // One may wait: where there is none yet, the thread is only beginning.
             let (files, todo) = sync_channel(1);
@@ -54,7 +63,7 @@ impl EarlySync {
         // Where there is no descriptor to spare or the disk is behind, the sync at the end does it.
         let Ok(file) = file.try_clone() else { return };
         let mut state = self.under_way.state();
-        if files.try_send(file).is_ok() {
+        if files.try_send(OnItsWay { file, is_read_soon }).is_ok() {
             state.files += 1;
         }
     }
@@ -75,9 +84,13 @@ impl UnderWay {
     }
 }
 
-fn sync_all(files: &Receiver<File>, under_way: &UnderWay) {
-    for file in files {
+fn sync_all(files: &Receiver<OnItsWay>, under_way: &UnderWay) {
+    for OnItsWay { file, is_read_soon } in files {
         let synced = file.sync_data();
+        if !is_read_soon {
+            // Advice, which may be refused.
+            fadvise(&file, 0, None, Advice::DontNeed).unwrap_or_default();
+        }
         let mut state = under_way.state();
         state.files -= 1;
         state.failed = state.failed.take().or(synced.err());
@@ -92,11 +105,18 @@ pub(crate) struct LargeFile {
     early: Arc<EarlySync>,
     /// Bytes that were written since it was sent to the disk.
     new: u64,
+    is_read_soon: bool,
 }
 
 impl LargeFile {
     pub(crate) fn new(file: File, early: Arc<EarlySync>) -> LargeFile {
-        LargeFile { file, early, new: 0 }
+        LargeFile { file, early, new: 0, is_read_soon: true }
+    }
+
+    /// One that nobody will read soon: what is on the disk of it does not stay in memory, where what is
+    /// written next takes its place. In a virtual machine memory that was not used for long is slow to get.
+    pub(crate) fn not_read_soon(self) -> LargeFile {
+        LargeFile { is_read_soon: false, ..self }
     }
 
     pub(crate) fn as_file(&mut self) -> &mut File {
@@ -117,7 +137,7 @@ impl LargeFile {
         self.new += count as u64;
         if self.new >= SYNC_BYTES {
             self.new = 0;
-            self.early.begin(&self.file);
+            self.early.begin(&self.file, self.is_read_soon);
         }
     }
 }
@@ -150,7 +170,7 @@ mod tests {
         early.result().unwrap();
         // Nothing can be synced through a pipe.
         let (_reader, writer) = rustix::pipe::pipe().unwrap();
-        early.begin(&File::from(writer));
+        early.begin(&File::from(writer), true);
         early.result().unwrap_err();
         early.result().unwrap();
     }

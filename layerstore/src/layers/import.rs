@@ -126,6 +126,10 @@ impl Layers {
             Purpose::Keep => None,
             Purpose::Run => Some(EarlyTree::begin(self)?),
         };
+        if early.is_some() {
+            // Who needs the layer reads its tree.
+            file = file.not_read_soon();
+        }
         let source = source.and_then(|source| File::open(source).ok());
         let is_copied = source.is_some_and(|source| ioctl_ficlone(file.as_file(), source).is_ok());
         let verified = if is_copied {

@@ -21,6 +21,8 @@ use crate::{
     limits::MANIFEST_BYTES_MAX,
     oci::{Descriptor, Index, Manifest},
     path::LayerPath,
+    pipe::{ChunkReader, ChunkWriter, channel, join},
+    read_once::ReadOnce,
     reference::Reference,
     store::{ImageRecord, ManifestOptions, Store, epoch_of},
     toc::{Entry, Kind},
@@ -34,6 +36,10 @@ const LAYOUT_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
+/// What is shorter is copied before a thread has begun.
+const READ_AHEAD_BYTES_MIN: u64 = 8 << 20;
+/// How much of a blob goes from thread to thread at once.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// The images of an OCI layout, ready to be written.
 struct Layout {
@@ -92,9 +98,9 @@ pub fn save_oci(
     archive.directory("blobs")?;
     archive.directory(BLOBS.trim_end_matches('/'))?;
     for digest in &layout.blobs {
-        let mut blob = store.blobs().open_blob(digest)?;
+        let blob = store.blobs().open_blob(digest)?;
         let size = size_of(store, digest)?;
-        archive.stream(&format!("{BLOBS}{}", digest.hex()), size, &mut blob)?;
+        archive.blob(&format!("{BLOBS}{}", digest.hex()), size, blob)?;
     }
     archive.finish()
 }
@@ -319,9 +325,35 @@ impl<'a> Archive<'a> {
     }
 
     fn stream(&mut self, name: &str, size: u64, data: &mut dyn Read) -> Result<(), TransferError> {
-        let mut entry = Entry { mode: FILE_MODE, ..Entry::new(fixed_path(name), Kind::File) };
-        entry.size = size;
+        let entry = Entry { size, ..file_entry(name) };
         self.tar.append(&entry, data).map_err(unwritable)
+    }
+
+    /// A file that may be large is read by a thread of its own.
+    fn blob(&mut self, name: &str, size: u64, mut file: File) -> Result<(), TransferError> {
+        if size <= READ_AHEAD_BYTES_MIN {
+            return self.stream(name, size, &mut file);
+        }
+        let (to_archive, chunks) = channel();
+        std::thread::scope(|scope| {
+            let read = scope.spawn(move || {
+                let mut chunks = ChunkWriter::new(CHUNK_BYTES, vec![Box::new(to_archive)]);
+                chunks.copy_from(&mut ReadOnce::new(file))?;
+                chunks.finish()
+            });
+            let entry = Entry { size, ..file_entry(name) };
+            let written = self.tar.append_pieces(&entry, &mut ChunkReader::new(chunks));
+            match (join(read), written) {
+                // What could not be written ends the reading, too, and what could not be read the writing.
+                (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(TransferError::Store(StoreError::Stream {
+                        action: "read the blob",
+                        source: error,
+                    }))
+                }
+                (_, written) => written.map_err(unwritable),
+            }
+        })
     }
 
     fn directory(&mut self, name: &str) -> Result<(), TransferError> {
@@ -333,6 +365,10 @@ impl<'a> Archive<'a> {
         let mut out = self.tar.finish().map_err(unwritable)?;
         out.flush().map_err(unwritable)
     }
+}
+
+fn file_entry(name: &str) -> Entry {
+    Entry { mode: FILE_MODE, ..Entry::new(fixed_path(name), Kind::File) }
 }
 
 fn fixed_path(name: &str) -> LayerPath {

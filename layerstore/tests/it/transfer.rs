@@ -55,6 +55,55 @@ fn same_images(a: &Fixture, b: &Fixture, tags: &[&str]) {
     }
 }
 
+/// An image with a layer of which nothing becomes smaller, longer than what is copied at once.
+fn large_image() -> Fixture {
+    let f = fixture();
+    let mut noise = vec![0; 10 << 20];
+    let mut state = 1u64;
+    for word in noise.as_chunks_mut::<8>().0 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *word = (state ^ (state >> 29)).to_le_bytes();
+    }
+    let layer = f.layer(&[("noise", &noise)]);
+    f.image("large:1", &[layer]);
+    f
+}
+
+#[test]
+fn a_large_blob_comes_back_the_same() {
+    let (a, b) = (large_image(), fixture());
+    let bytes = saved(&a, &["large:1"]);
+    assert!(bytes.len() > 10 << 20, "{}", bytes.len());
+    load_all(&b.store, &bytes).expect("loaded");
+    same_images(&a, &b, &["large:1"]);
+    assert!(saved(&b, &["large:1"]) == bytes);
+}
+
+/// A disk with room for so much.
+struct Full(usize);
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let left = self.0.checked_sub(bytes.len());
+        self.0 = left.ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_large_blob_for_which_there_is_no_room_is_an_error() {
+    let f = large_image();
+    for room in [0, 4 << 20, 9 << 20] {
+        let error = save_oci(&f.store, &f.named(&["large:1"]), &mut Full(room), &gzip());
+        let error = error.expect_err("there is no room").to_string();
+        assert!(error.contains("write"), "{error}");
+    }
+}
+
 #[test]
 fn an_oci_archive_comes_back_the_same() {
     let (a, b) = (two_images(), fixture());
