@@ -2,20 +2,25 @@
 //!
 //! *Invariant:* sorted by path bytes, one slot per path, no marks (whiteouts, opaque), and every
 //! slot's parent directory has a slot, too; a directory that no layer lists gets an implied one.
+//! Hard links to files of their own layer lead there; where those of a foreign layer lead that name a
+//! file of a layer below is found when the layer is laid over it, once.
 //! Eight bytes a slot: a stack of ten layers costs no more than its top view.
 
 use crate::{
     path::LayerPath,
     toc::{Entry, Kind, Toc, range_below},
 };
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// The mode of a directory that a layer forgot to list (S-83).
 const IMPLIED_MODE: u32 = 0o755;
 /// In [`Slot::layer`]: the entry is one of the implied directories.
 const IMPLIED: u32 = u32::MAX;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Slot {
     layer: u32,
     entry: u32,
@@ -25,6 +30,8 @@ struct Slot {
 pub(super) struct Flat {
     slots: Vec<Slot>,
     implied: Vec<Entry>,
+    /// The files below that hard links name.
+    named_below: HashMap<Slot, Slot>,
 }
 
 type Tocs = [Arc<Toc>];
@@ -45,6 +52,7 @@ impl Flat {
         let layer = u32::try_from(tocs.len() - 1).expect("because images have far fewer layers");
         let kept = self.visible_below(tocs, toc);
         let mut slots = Vec::with_capacity(kept.len() + toc.len());
+        let mut named_below = self.named_below.clone();
         let mut at = 0;
         for (index, entry) in toc.iter().enumerate().filter(|(_, entry)| !entry.kind.is_mark()) {
             let path = entry.path.as_bytes();
@@ -53,10 +61,41 @@ impl Flat {
             // What was visible at the very path is replaced.
             at = end + usize::from(kept.get(end).is_some_and(|s| self.path(tocs, *s) == path));
             let index = u32::try_from(index).expect("because LAYER_ENTRIES_MAX is below 2^32");
-            slots.push(Slot { layer, entry: index });
+            let slot = Slot { layer, entry: index };
+            if entry.kind == Kind::Hardlink
+                && file_in(toc, &entry.link).is_none()
+                && let Some(named) = self.file_at(tocs, &entry.link)
+            {
+                named_below.insert(slot, named);
+            }
+            slots.push(slot);
         }
         slots.extend_from_slice(&kept[at..]);
-        Flat { slots, implied: self.implied.clone() }.add_implied(tocs, toc)
+        Flat { slots, implied: self.implied.clone(), named_below }.add_implied(tocs, toc)
+    }
+
+    /// The slot of what is visible at `path`, a hard link's of what it names.
+    fn file_at(&self, tocs: &Tocs, path: &[u8]) -> Option<Slot> {
+        let slot = self.slots[self.position(tocs, path).ok()?];
+        match self.slot_entry(tocs, slot) {
+            _ if slot.layer == IMPLIED => None,
+            link if link.kind == Kind::Hardlink => {
+                let own = file_in(&tocs[slot.layer as usize], &link.link);
+                let own = own.map(|entry| Slot { layer: slot.layer, entry });
+                Some(own.or_else(|| self.named_below.get(&slot).copied()).unwrap_or(slot))
+            }
+            _ => Some(slot),
+        }
+    }
+
+    /// What the hard link in a slot names, and its layer; the link itself where that is nothing.
+    pub(super) fn named<'a>(&'a self, tocs: &'a Tocs, at: usize) -> (Option<usize>, &'a Entry) {
+        let link = self.slots[at];
+        let toc = &tocs[link.layer as usize];
+        let own = file_in(toc, &toc.entry(link.entry as usize).link);
+        let own = own.map(|entry| Slot { layer: link.layer, entry });
+        let named = own.or_else(|| self.named_below.get(&link).copied()).unwrap_or(link);
+        (Some(named.layer as usize), self.slot_entry(tocs, named))
     }
 
     /// The slots that `toc`, laid over this list, does not hide; those that it replaces included.
@@ -88,7 +127,7 @@ impl Flat {
     /// Gives every parent of an entry of `toc` that is no directory a slot as one; unpacking a mark
     /// makes its directory, too. Slots from below need no look: what hid a directory hid everything in it.
     fn add_implied(mut self, tocs: &Tocs, toc: &Toc) -> Flat {
-        let mut missing: Vec<LayerPath> = Vec::new();
+        let mut missing: HashSet<LayerPath> = HashSet::new();
         let mut seen: &[u8] = &[];
         for entry in toc {
             let direct = match entry.kind {
@@ -107,14 +146,17 @@ impl Flat {
                 ancestors.push(direct);
             }
             while let Some(directory) = ancestors.pop_if(|directory| !is_dir(directory)) {
-                missing.push(LayerPath::from_clean(directory));
+                // What is above it was looked at with it.
+                if !missing.insert(LayerPath::from_clean(directory)) {
+                    break;
+                }
             }
         }
-        missing.sort();
-        missing.dedup();
         if missing.is_empty() {
             return self;
         }
+        let mut missing: Vec<LayerPath> = missing.into_iter().collect();
+        missing.sort();
         let is_missing = |slot: &Slot| {
             missing.binary_search_by(|path| path.as_bytes().cmp(self.path(tocs, *slot))).is_ok()
         };
@@ -180,6 +222,16 @@ impl Flat {
         }
         children
     }
+}
+
+/// The index of the entry that a hard link of the same layer to `path` names.
+fn file_in(toc: &Toc, path: &[u8]) -> Option<u32> {
+    let at = toc.entries().partition_point(|entry| entry.path.as_bytes() < path);
+    let is_file = |entry: &&Entry| {
+        entry.path.as_bytes() == path && entry.kind != Kind::Hardlink && !entry.kind.is_mark()
+    };
+    toc.entries().get(at).filter(is_file)?;
+    Some(u32::try_from(at).expect("because LAYER_ENTRIES_MAX is below 2^32"))
 }
 
 /// How many slots at the start are `before`: looks further and further, as a small layer over a

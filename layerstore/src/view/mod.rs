@@ -221,30 +221,23 @@ impl View {
         })
     }
 
-    fn found(&self, flat: &Flat, at: usize) -> Found {
-        let entry = flat.entry(&self.tocs, at);
-        let layer = flat.layer(at);
-        match layer {
-            Some(index) if entry.kind == Kind::Hardlink => self.through_link(index, entry),
-            _ => Found { layer, entry: entry.clone(), link_target: None },
-        }
+    /// How many of the beginnings of `path` that end at `ends` are visible. What is visible lies in
+    /// directories that are, too, so those come first.
+    fn deepest(&self, path: &[u8], ends: &[usize]) -> usize {
+        let flat = self.flat();
+        ends.partition_point(|end| flat.position(&self.tocs, &path[..*end]).is_ok())
     }
 
-    /// The file that the hard link `entry` of layer `index` names, under the link's own path.
-    fn through_link(&self, index: usize, entry: &Entry) -> Found {
+    fn found(&self, flat: &Flat, at: usize) -> Found {
+        let entry = flat.entry(&self.tocs, at);
+        if entry.kind != Kind::Hardlink {
+            return Found { layer: flat.layer(at), entry: entry.clone(), link_target: None };
+        }
         let target = LayerPath::parse(&entry.link).unwrap_or_default();
-        let is_file = |named: &&Entry| named.kind != Kind::Hardlink && !named.kind.is_mark();
-        let same_layer = self.tocs[index].lookup(&target).filter(is_file);
-        let named = match same_layer {
-            Some(named) => Some((index, named.clone())),
-            // A foreign layer may link to a file of a layer below; its own links were made flat.
-            None => View::of_settled(self.tocs[..index].to_vec())
-                .get(&target)
-                .and_then(|found| found.layer.map(|layer| (layer, found.entry))),
-        };
-        let (layer, named) = named.unwrap_or_else(|| (index, entry.clone()));
-        let entry = Entry { path: entry.path.clone(), ..named };
-        Found { layer: Some(layer), entry, link_target: Some(target) }
+        let (layer, named) = flat.named(&self.tocs, at);
+        // The file that the link names, under the link's own path.
+        let entry = Entry { path: entry.path.clone(), ..named.clone() };
+        Found { layer, entry, link_target: Some(target) }
     }
 }
 

@@ -39,40 +39,76 @@ pub(super) fn resolve(
     // The depth of what exists; below it, names are literal.
     let mut missing_from: Option<usize> = None;
     let mut links = 0;
-    while let Some(name) = pending.pop_front() {
-        if name == b".." {
+    while !pending.is_empty() {
+        if pending.front().is_some_and(|name| name == b"..") {
+            pending.pop_front();
             at = at.parent().unwrap_or_default();
-            let depth = at.components().count();
-            missing_from = missing_from.filter(|from| depth > *from);
+            missing_from = missing_from.filter(|from| at.components().count() > *from);
             continue;
         }
-        let next = at.join(&name)?;
-        let entry = if missing_from.is_some() { None } else { view.get(&next).map(|f| f.entry) };
-        match entry {
-            Some(link) if link.kind == Kind::Symlink && (follow_last || !pending.is_empty()) => {
-                links += 1;
-                if links > SYMLINKS_MAX {
-                    let path = String::from_utf8_lossy(path).into_owned();
-                    return Err(ResolveError::Loop { path });
+        let run = Run::below(&at, &pending);
+        let there = if missing_from.is_some() { 0 } else { view.deepest(&run.path, &run.ends) };
+        if there > 0 {
+            let next = run.path(there);
+            let is_last = there == pending.len();
+            let entry = view.get(&next).map(|found| found.entry);
+            match entry {
+                Some(link) if link.kind == Kind::Symlink && (follow_last || !is_last) => {
+                    links += 1;
+                    if links > SYMLINKS_MAX {
+                        let path = String::from_utf8_lossy(path).into_owned();
+                        return Err(ResolveError::Loop { path });
+                    }
+                    let is_absolute = link.link.starts_with(b"/");
+                    at = if is_absolute { LayerPath::root() } else { run.path(there - 1) };
+                    let rest = pending.split_off(there);
+                    pending = names(&link.link).chain(rest).collect();
+                    continue;
                 }
-                if link.link.starts_with(b"/") {
-                    at = LayerPath::root();
+                Some(entry) if entry.kind != Kind::Dir && !is_last => {
+                    return Err(ResolveError::NotADirectory { at: next });
                 }
-                for name in names(&link.link).collect::<Vec<_>>().into_iter().rev() {
-                    pending.push_front(name);
-                }
-            }
-            Some(entry) if entry.kind != Kind::Dir && !pending.is_empty() => {
-                return Err(ResolveError::NotADirectory { at: next });
-            }
-            Some(_) => at = next,
-            None => {
-                missing_from = missing_from.or_else(|| Some(at.components().count()));
-                at = next;
+                _ => at = next,
             }
         }
+        if there < run.ends.len() {
+            missing_from = missing_from.or_else(|| Some(at.components().count()));
+            at = LayerPath::parse(&run.path)?;
+        }
+        pending.drain(..run.ends.len());
     }
     Ok(Resolved { path: at, missing_from })
+}
+
+/// Names up to the next `..`, below a directory: looked up as a whole, so that a path costs what its
+/// length is and not what all of its parents' lengths are.
+struct Run {
+    path: Vec<u8>,
+    /// Where each name ends in `path`.
+    ends: Vec<usize>,
+    /// Where the directory ends.
+    start: usize,
+}
+
+impl Run {
+    fn below(directory: &LayerPath, pending: &VecDeque<Vec<u8>>) -> Run {
+        let mut path = directory.as_bytes().to_vec();
+        let (start, mut ends) = (path.len(), Vec::new());
+        for name in pending.iter().take_while(|name| *name != b"..") {
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            ends.push(path.len());
+        }
+        Run { path, ends, start }
+    }
+
+    /// The directory with so many of the names, which are there and so are clean.
+    fn path(&self, names: usize) -> LayerPath {
+        let end = names.checked_sub(1).map_or(self.start, |last| self.ends[last]);
+        LayerPath::from_clean(&self.path[..end])
+    }
 }
 
 fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {

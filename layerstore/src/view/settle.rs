@@ -14,13 +14,16 @@
 //! [`moved`] answers for views, which know the rest by themselves; [`settled`] for trees, of which
 //! overlayfs knows nothing but what is in them.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap, VecDeque},
+};
 
 use super::{Found, View};
 use crate::{
     StoreError,
     archive::ArchiveError,
-    limits::SYMLINKS_MAX,
+    limits::{PATH_STEPS_MAX, SYMLINKS_MAX},
     path::LayerPath,
     toc::{Entry, Kind, Toc},
 };
@@ -120,14 +123,56 @@ fn check_whiteouts(whiteouts: &[Entry], entries: &[Entry]) -> Result<(), Archive
     }
     let is_directory = |entry: &&Entry| entry.kind == Kind::Dir || entry.kind == Kind::Opaque;
     let others = entries.iter().filter(|entry| !is_directory(entry));
-    let others: HashSet<&[u8]> = others.map(|entry| entry.path.as_bytes()).collect();
-    match whiteouts.iter().find(|entry| entry.path.ancestors().any(|at| others.contains(at))) {
+    let others = Above::new(others.map(|entry| entry.path.as_bytes()));
+    match whiteouts.iter().find(|entry| others.has_one_above(entry.path.as_bytes())) {
         None => Ok(()),
         Some(entry) => {
             let what = "it lies below something that is not a directory";
             Err(ArchiveError::Entry { name: entry.path.to_string(), what })
         }
     }
+}
+
+/// Paths, to be asked whether one of them lies above another: one search, however deep that is.
+pub(super) struct Above<'a> {
+    /// Sorted as with a slash behind each, without those that lie below another one. So whatever is
+    /// between one of them and something below it is below it, too.
+    paths: Vec<&'a [u8]>,
+}
+
+impl<'a> Above<'a> {
+    pub(super) fn new(paths: impl Iterator<Item = &'a [u8]>) -> Above<'a> {
+        let mut paths: Vec<&[u8]> = paths.collect();
+        paths.sort_by(|a, b| {
+            if a.len() < b.len() {
+                with_slash(a, b).then(Ordering::Less)
+            } else {
+                with_slash(b, a).then(b.len().cmp(&a.len())).reverse()
+            }
+        });
+        paths.dedup_by(|below, above| below == above || is_above(above, below));
+        Above { paths }
+    }
+
+    pub(super) fn has_one_above(&self, path: &[u8]) -> bool {
+        let after = self.paths.partition_point(|above| {
+            above.len() < path.len() && with_slash(above, path) != Ordering::Greater
+                || above.len() >= path.len() && above[..path.len()] < *path
+        });
+        after > 0 && is_above(self.paths[after - 1], path)
+    }
+}
+
+/// Compares a path with a slash behind it with the beginning of one that is not shorter.
+fn with_slash(short: &[u8], long: &[u8]) -> Ordering {
+    let slash = |byte: &u8| b'/'.cmp(byte);
+    short
+        .cmp(&long[..short.len()])
+        .then_with(|| long.get(short.len()).map_or(Ordering::Equal, slash))
+}
+
+fn is_above(directory: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// A link below may have led names into a file.
@@ -199,14 +244,16 @@ fn copy_up(link: &Entry, target: &LayerPath, below: &View) -> Result<(usize, Ent
 fn parents<'a>(entries: impl Iterator<Item = &'a Entry>, places: &Places<'_>) -> Vec<Entry> {
     let mut parents: BTreeMap<LayerPath, Entry> = BTreeMap::new();
     for entry in entries {
-        let marked = (entry.kind == Kind::Opaque).then(|| entry.path.clone());
-        let above = entry.path.ancestors().map(LayerPath::from_clean);
-        for path in above.chain(marked).filter(|path| !path.is_root()) {
+        let mut next =
+            if entry.kind == Kind::Opaque { Some(entry.path.clone()) } else { entry.path.parent() };
+        while let Some(path) = next.filter(|path| !path.is_root()) {
+            // What is above it came with it.
             if parents.contains_key(&path) {
-                continue;
+                break;
             }
             let found = places.shown_below(&path).filter(|found| found.entry.kind == Kind::Dir);
             let directory = found.map_or_else(|| super::flat::implied(path.clone()), |f| f.entry);
+            next = path.parent();
             parents.insert(path, directory);
         }
     }
@@ -217,13 +264,29 @@ fn parents<'a>(entries: impl Iterator<Item = &'a Entry>, places: &Places<'_>) ->
 struct Places<'a> {
     toc: &'a Toc,
     below: &'a View,
+    /// Directories in which this layer hides what lower ones have.
+    hidden: Above<'a>,
+    hides_all: bool,
     /// Directories that were followed before.
-    known: HashMap<LayerPath, LayerPath>,
+    known: HashMap<LayerPath, Place>,
+    steps: u64,
+}
+
+/// Where a directory lies.
+#[derive(Clone, Default)]
+struct Place {
+    path: LayerPath,
+    /// How many symbolic links led there.
+    links: usize,
 }
 
 impl<'a> Places<'a> {
     fn new(toc: &'a Toc, below: &'a View) -> Places<'a> {
-        Places { toc, below, known: HashMap::new() }
+        let marks = || toc.iter().filter(|entry| entry.kind.is_mark());
+        let hides_all = marks().any(|entry| entry.path.is_root());
+        let hidden = marks().map(|entry| entry.path.as_bytes()).filter(|path| !path.is_empty());
+        let hidden = Above::new(hidden);
+        Places { toc, below, hidden, hides_all, known: HashMap::new(), steps: 0 }
     }
 
     fn settle(&mut self, entry: &Entry) -> Result<Entry, ArchiveError> {
@@ -245,21 +308,48 @@ impl<'a> Places<'a> {
         let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else {
             return Ok(path.clone());
         };
-        let known = self.known.get(&parent).cloned();
-        let directory = match known {
-            Some(known) => known,
-            None => self.follow(&parent)?,
-        };
-        self.known.insert(parent, directory.clone());
+        let directory = self.directory(&parent)?;
+        if directory == parent {
+            return Ok(path.clone());
+        }
         directory.join(path.file_name().unwrap_or_default()).map_err(|_| too_long(path))
     }
 
-    /// Follows the symbolic links in the path of a directory.
-    fn follow(&self, directory: &LayerPath) -> Result<LayerPath, ArchiveError> {
-        let refused = |what| ArchiveError::Entry { name: directory.to_string(), what };
-        let mut pending: VecDeque<Vec<u8>> = directory.components().map(<[u8]>::to_vec).collect();
-        let (mut at, mut links) = (LayerPath::root(), 0);
+    /// Where a directory lies: below where the one above it lies, which most often is known.
+    fn directory(&mut self, path: &LayerPath) -> Result<LayerPath, ArchiveError> {
+        let mut unknown = Vec::new();
+        let mut next = path.clone();
+        let mut place = loop {
+            match self.known.get(&next) {
+                Some(known) => break known.clone(),
+                None if next.is_root() => break Place::default(),
+                None => {}
+            }
+            let above = next.parent().unwrap_or_default();
+            unknown.push(std::mem::replace(&mut next, above));
+        };
+        for directory in unknown.into_iter().rev() {
+            place = self.follow(place, &directory)?;
+            if place.path == directory {
+                // The same bytes need no second place in memory.
+                place.path = directory.clone();
+            }
+            self.known.insert(directory, place.clone());
+        }
+        Ok(place.path)
+    }
+
+    /// Follows the symbolic links at the last name of `directory`, whose parent lies at `parent`.
+    fn follow(&mut self, parent: Place, directory: &LayerPath) -> Result<Place, ArchiveError> {
+        let Place { path: mut at, mut links } = parent;
+        let mut pending: VecDeque<Vec<u8>> =
+            directory.file_name().map(<[u8]>::to_vec).into_iter().collect();
         while let Some(name) = pending.pop_front() {
+            self.steps += 1;
+            if self.steps > PATH_STEPS_MAX {
+                let what = "names in paths through links and unlisted directories";
+                return Err(ArchiveError::Limit { limit: PATH_STEPS_MAX, what });
+            }
             if name == b".." {
                 at = at.parent().unwrap_or_default();
                 continue;
@@ -271,7 +361,8 @@ impl<'a> Places<'a> {
             };
             links += 1;
             if links > SYMLINKS_MAX {
-                return Err(refused("it lies below a loop of symbolic links"));
+                let what = "it lies below a loop of symbolic links";
+                return Err(ArchiveError::Entry { name: directory.to_string(), what });
             }
             if target.starts_with(b"/") {
                 at = LayerPath::root();
@@ -282,7 +373,7 @@ impl<'a> Places<'a> {
                 pending.push_front(name);
             }
         }
-        Ok(at)
+        Ok(Place { path: at, links })
     }
 
     /// The target of the symbolic link that stands at `path` once the layer is there.
@@ -296,20 +387,12 @@ impl<'a> Places<'a> {
 
     /// What a lower layer has at `path`, unless this one hides all of its directory.
     fn shown_below(&self, path: &LayerPath) -> Option<Found> {
-        let is_hidden = self.hides(b"") || path.ancestors().any(|above| self.hides(above));
+        let is_hidden = self.hides_all || self.hidden.has_one_above(path.as_bytes());
         if is_hidden { None } else { self.below.get(path) }
     }
 
     fn hides_something(&self, whiteout: &Entry) -> bool {
         self.shown_below(&whiteout.path).is_some()
-    }
-
-    /// Does this layer hide what lower ones have in the directory?
-    fn hides(&self, directory: &[u8]) -> bool {
-        let start = self.toc.entries().partition_point(|entry| entry.path.as_bytes() < directory);
-        let there = self.toc.entries()[start..].iter();
-        let mut there = there.take_while(|entry| entry.path.as_bytes() == directory);
-        there.any(|entry| entry.kind.is_mark())
     }
 }
 

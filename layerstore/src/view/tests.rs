@@ -128,6 +128,99 @@ fn links_are_followed_inside_the_root() {
 }
 
 #[test]
+fn a_link_below_is_found_through_layers() {
+    // Each names what the one below named; the file itself is gone from the root.
+    let view = view(&["f g=f", "h=g", "-f -g i=h", "h/ h/x"]);
+    for (name, layer) in [("i", Some(0)), ("h/x", Some(3))] {
+        let found = view.get(&path(name)).unwrap();
+        assert_eq!((found.entry.kind, found.layer), (Kind::File, layer), "{name}");
+    }
+    let view = self::view(&["d/ d/x", "a=nothing b=d"]);
+    assert_eq!(view.get(&path("a")).unwrap().entry.kind, Kind::Hardlink);
+    assert_eq!(view.get(&path("b")).unwrap().entry.kind, Kind::Dir);
+}
+
+/// Deep paths and many links took minutes where each name was looked up from the root, or each link
+/// in a view of its own.
+#[test]
+fn deep_paths_and_many_links_cost_little() {
+    const DEPTH: usize = 600;
+    const FILES: usize = 4000;
+    let deep: Vec<Entry> =
+        (2..DEPTH).map(|depth| Entry::directory(path(&"a/".repeat(depth)), 0o755, 0)).collect();
+    let unlisted = (0..DEPTH)
+        .map(|at| Entry::new(path(&format!("{}x{at}/f", "b/".repeat(DEPTH))), Kind::File));
+    let foreign: Vec<Entry> = deep.iter().cloned().chain(unlisted).collect();
+    let files = (0..FILES).map(|at| Entry::new(path(&format!("f{at}")), Kind::File));
+    let links = (0..FILES).map(|at| {
+        let link = format!("f{at}").as_bytes().into();
+        Entry { link, ..Entry::new(path(&format!("l{at}")), Kind::Hardlink) }
+    });
+    let toc = |entries: Vec<Entry>| Arc::new(Toc::from_entries(entries).unwrap());
+    let tocs = [files.collect(), foreign, links.collect()].map(toc);
+    let view = View::of_tocs(tocs.to_vec());
+    let started = cpu_seconds();
+    for entry in view.iter() {
+        assert_eq!(view.resolve(entry.entry.path.as_bytes(), true).unwrap(), entry.entry.path);
+    }
+    for toc in &tocs[1..] {
+        let settled = settled(toc, &view).unwrap();
+        assert!(settled.toc.len() >= toc.len());
+    }
+    // In milliseconds where it was minutes; the bound is for the slowest of machines.
+    let took = cpu_seconds() - started;
+    assert!(took < 20.0, "{took} s");
+}
+
+/// What this thread has run; 0 where the kernel does not count that.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok());
+    nanos.unwrap_or_default() / 1e9
+}
+
+/// As [`Above`](super::settle::Above), looking at every parent.
+fn has_one_above(paths: &[LayerPath], asked: &LayerPath) -> bool {
+    paths.iter().any(|above| above != asked && asked.starts_with(above))
+}
+
+/// As [`View::resolve_path`], name by name.
+fn resolve_slowly(view: &View, path: &[u8], follow_last: bool) -> Option<(String, Option<usize>)> {
+    let names = |bytes: &[u8]| -> Vec<Vec<u8>> {
+        let names = bytes.split(|b| *b == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        names.map(<[u8]>::to_vec).collect()
+    };
+    let mut pending: std::collections::VecDeque<Vec<u8>> = names(path).into();
+    let (mut at, mut missing_from, mut links) = (LayerPath::root(), None, 0);
+    while let Some(name) = pending.pop_front() {
+        if name == b".." {
+            at = at.parent().unwrap_or_default();
+            missing_from = missing_from.filter(|from| at.components().count() > *from);
+            continue;
+        }
+        let next = at.join(&name).ok()?;
+        let entry = if missing_from.is_some() { None } else { view.get(&next).map(|f| f.entry) };
+        match entry {
+            Some(link) if link.kind == Kind::Symlink && (follow_last || !pending.is_empty()) => {
+                links += 1;
+                if links > crate::limits::SYMLINKS_MAX {
+                    return None;
+                }
+                at = if link.link.starts_with(b"/") { LayerPath::root() } else { at };
+                names(&link.link).into_iter().rev().for_each(|name| pending.push_front(name));
+            }
+            Some(entry) if entry.kind != Kind::Dir && !pending.is_empty() => return None,
+            Some(_) => at = next,
+            None => {
+                missing_from = missing_from.or_else(|| Some(at.components().count()));
+                at = next;
+            }
+        }
+    }
+    Some((at.to_string(), missing_from))
+}
+
+#[test]
 fn views_are_compared_as_roots() {
     let changes = compare_views(&view(&["a/ a/x a/y=a/x", "b"]), &view(&["a/ a/x a/y b"]));
     assert_eq!(changes, []);
@@ -207,5 +300,43 @@ proptest! {
             Descend::Into
         });
         prop_assert_eq!(walked, found.len());
+    }
+
+    #[test]
+    fn links_are_followed_as_name_by_name(
+        links in proptest::collection::vec(
+            ("[ab](/[ab.-]){0,2}", "/?(([ab.-]|\\.\\.)/){0,4}([ab-]|\\.\\.)?"), 0..6),
+        files in proptest::collection::vec("[ab.-](/[ab.-]){0,3}", 0..4),
+        asked in "/?(([ab.-]|\\.\\.)/){0,6}([ab-]|\\.\\.)?",
+        follow_last in any::<bool>(),
+    ) {
+        let mut assembler = crate::archive::Assembler::default();
+        let links = links.into_iter().map(|(name, to)| {
+            let link = to.as_bytes().into();
+            Entry { link, ..Entry::new(path(&name), Kind::Symlink) }
+        });
+        let files = files.iter().map(|name| Entry::new(path(name), Kind::File));
+        let entries = links.chain(files).filter(|entry| !entry.path.is_root());
+        for entry in entries {
+            // Some cannot be, as loops.
+            assembler.add(entry).unwrap_or_default();
+        }
+        let view = View::of_tocs(vec![Arc::new(Toc::from_entries(assembler.finish()).unwrap())]);
+        let quick = view.resolve_path(asked.as_bytes(), follow_last).ok();
+        let quick = quick.map(|found| (found.path.to_string(), found.missing_from));
+        prop_assert_eq!(quick, resolve_slowly(&view, asked.as_bytes(), follow_last));
+    }
+
+    #[test]
+    fn what_lies_above_is_found_in_one_search(
+        paths in proptest::collection::vec("[ab.0-](/[ab.0-]){0,3}", 0..12),
+        asked in "[ab.0-](/[ab.0-]){0,4}",
+    ) {
+        let clean = |text: &String| LayerPath::parse(text).ok().filter(|path| !path.is_root());
+        let paths: Vec<LayerPath> = paths.iter().filter_map(clean).collect();
+        if let Some(asked) = clean(&asked) {
+            let above = settle::Above::new(paths.iter().map(LayerPath::as_bytes));
+            prop_assert_eq!(above.has_one_above(asked.as_bytes()), has_one_above(&paths, &asked));
+        }
     }
 }
