@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use lapstrake_builder::embed::open_options;
 use lapstrake_layerstore::layers::OverlayXattr;
 use lapstrake_layerstore::reference::Reference;
+use lapstrake_layerstore::store::check::Problem;
 use lapstrake_layerstore::store::{ImageRecord, OpenOptions, Store};
 use lapstrake_runner::{EnterOptions, Entered};
 use std::sync::Arc;
@@ -45,6 +46,14 @@ impl Session {
         let entered = lapstrake_runner::enter(&EnterOptions::default())?;
         let options = open_options(&entered);
         Self::open_store(settings, &options, Some(entered))
+    }
+
+    /// As [`Session::open`], and what of the store is so damaged that it cannot be opened is made anew:
+    /// those problems come back.
+    pub(crate) fn open_repaired(settings: Settings) -> Result<(Self, Vec<Problem>), CommandError> {
+        let entered = lapstrake_runner::enter(&EnterOptions::default())?;
+        let (store, problems) = Store::open_repaired(settings.root()?, &open_options(&entered))?;
+        Ok((Self { settings, store: Arc::new(store), entered: Some(entered) }, problems))
     }
 
     /// Opens the store for a command that reads names and tables of contents and never touches

@@ -204,7 +204,15 @@ pub(crate) fn sweep_while(work: &Path, go_on: &dyn Fn() -> bool) -> Result<usize
     };
     for entry in entries {
         let path = entry.map_err(StoreError::io("read", work))?.path();
-        let Ok(directory) = open_directory(&path) else { continue };
+        let directory = match open_directory(&path) {
+            Ok(directory) => directory,
+            // Whoever works here has a directory.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                swept += usize::from(fs::remove_file(&path).is_ok());
+                continue;
+            }
+            Err(_) => continue,
+        };
         if flock(directory.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
             && is_still(&directory, &path)
         {
@@ -268,7 +276,7 @@ fn open_up(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open_directory(path: &Path) -> io::Result<File> {
+pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
@@ -280,17 +288,46 @@ fn is_still(directory: &File, path: &Path) -> bool {
     matches!((directory.metadata(), there), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
+/// Opens what must be a plain file. A named pipe in its place would be waited for, and a device have no
+/// end; both are invalid input.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"))
+}
+
+/// As [`open_file`]; what is no plain file is damage.
+pub(crate) fn open_stored(path: &Path) -> Result<File, StoreError> {
+    open_file(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => {
+            StoreError::Damaged { path: path.to_owned(), what: error.to_string() }
+        }
+        _ => StoreError::io("open", path)(error),
+    })
+}
+
 /// Reads a small file whole; `None` if there is none, an error if it is too large to be ours.
 pub(crate) fn read_record(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     read_bounded(path, RECORD_BYTES_MAX)
 }
 
+/// As [`read_record`], of what is made again where it is damaged: then it is empty.
+pub(crate) fn read_hint(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match read_record(path) {
+        Err(StoreError::Damaged { .. }) => Ok(Some(Vec::new())),
+        read => read,
+    }
+}
+
 /// As [`read_record`], up to `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-    let file = match File::open(path) {
+    let file = match open_stored(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::io("open", path)(error)),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
     };
     let size = file.metadata().map_err(StoreError::io("stat", path))?.len();
     let mut bytes = Vec::with_capacity(size.min(limit) as usize);

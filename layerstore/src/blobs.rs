@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Digest, StoreError,
-    atomic::{Staging, publish, read_bounded},
+    atomic::{Staging, open_file, publish, read_bounded},
     digest::Sha256,
     early_sync::LargeFile,
 };
@@ -53,7 +53,7 @@ impl Blobs {
     /// Opens the blob; its bytes are not verified again.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
         let path = self.path(digest);
-        File::open(&path).map_err(|source| match source.kind() {
+        open_file(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StoreError::BlobMissing { digest: *digest },
             _ => StoreError::Io { action: "open", path, source },
         })

@@ -37,8 +37,13 @@ pub(crate) struct Args {
 
 /// Checks the store and shows what is wrong.
 pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError> {
-    let session = Session::open(settings)?;
-    let report = session.store.fsck(FsckOptions { repair: args.repair, deep: args.deep })?;
+    let (session, before) = if args.repair {
+        Session::open_repaired(settings)?
+    } else {
+        (Session::open(settings)?, Vec::new())
+    };
+    let mut report = session.store.fsck(FsckOptions { repair: args.repair, deep: args.deep })?;
+    report.problems.splice(0..0, before);
     match args.format {
         Format::Text => {
             print(&report.problems.iter().map(line).collect::<String>())?;

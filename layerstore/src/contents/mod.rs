@@ -38,7 +38,7 @@ pub use writer::{ContentWriter, TakePiece};
 
 use crate::{
     ContentHash, StoreError,
-    atomic::{Staging, publish},
+    atomic::{Staging, open_stored, publish},
 };
 
 /// Packs kept open for reading at once: far below the usual limit of 1024 descriptors.
@@ -334,7 +334,7 @@ impl Contents {
             return Ok(Arc::clone(file));
         }
         let path = self.pack_path(id);
-        let file = Arc::new(File::open(&path).map_err(StoreError::io("open", &path))?);
+        let file = Arc::new(open_stored(&path)?);
         if open.len() >= OPEN_PACKS {
             open.clear();
         }

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::{ContentHash, StoreError};
+use crate::{ContentHash, StoreError, atomic::open_stored};
 
 /// The version of the pack format.
 pub const PACK_VERSION: u8 = 1;
@@ -95,7 +95,7 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 pub(super) fn read_index(path: &Path) -> Result<Vec<PackRecord>, StoreError> {
-    let file = File::open(path).map_err(StoreError::io("open", path))?;
+    let file = open_stored(path)?;
     records_of(&file, path)
 }
 
@@ -168,7 +168,7 @@ pub(super) fn copy(
 }
 
 pub(super) fn verify(path: &Path) -> Result<Vec<ContentHash>, StoreError> {
-    let file = File::open(path).map_err(StoreError::io("open", path))?;
+    let file = open_stored(path)?;
     let mut records = records_of(&file, path)?;
     records.sort_by_key(|record| record.offset);
     let mut damaged = Vec::new();

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     DiffId, StoreError,
     archive::{Epoch, TarWriter},
-    atomic::read_record,
+    atomic::read_hint,
     compress::{CHUNK_BYTES, Codec, Compression},
     oci::Descriptor,
     pipe::ChunkWriter,
@@ -150,7 +150,7 @@ impl Layers {
 
     /// The compressed form, if it was made before and its blob is still here.
     fn recorded(&self, record: &Path) -> Result<Option<Descriptor>, StoreError> {
-        let Some(bytes) = read_record(record)? else { return Ok(None) };
+        let Some(bytes) = read_hint(record)? else { return Ok(None) };
         // A damaged record is no record: the form is made again.
         let descriptor: Option<Descriptor> = serde_json::from_slice(&bytes).ok();
         let here = |known: &Descriptor| self.blobs.size(&known.digest) == Some(known.size);

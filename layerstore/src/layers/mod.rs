@@ -53,7 +53,7 @@ pub use meta::{BlobForm, LAYER_VERSION, Origin};
 use crate::{
     DiffId, LayerId, ShortId, StoreError,
     archive::Epoch,
-    atomic::{Staging, read_bounded, read_record},
+    atomic::{Staging, read_bounded, read_hint, read_record},
     blobs::Blobs,
     contents::Contents,
     limits::TOC_BYTES_MAX,
@@ -237,7 +237,7 @@ impl Layers {
     /// The layer whose uncompressed tar has this diffID, if one is known.
     pub fn by_diff_id(&self, diff_id: &DiffId) -> Result<Option<Arc<Layer>>, StoreError> {
         let path = self.index.join(diff_id.digest().hex());
-        let Some(bytes) = read_record(&path)? else { return Ok(None) };
+        let Some(bytes) = read_hint(&path)? else { return Ok(None) };
         match std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok()) {
             Some(short) => self.get(&short),
             None => Ok(None),

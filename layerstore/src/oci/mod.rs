@@ -58,6 +58,12 @@ pub enum DocumentError {
         /// The rule that it breaks.
         why: String,
     },
+    /// A manifest that is one, of something else: a signature, a list of contents, a chart.
+    #[error("it is not an image: its config is {config}")]
+    NoImage {
+        /// The media type of its config.
+        config: String,
+    },
 }
 
 /// Annotations and labels: sorted, as Go writes maps.

@@ -19,14 +19,14 @@ mod tree;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::{Serialize, Serializer};
 
 pub(crate) use tree::is as tree_is;
 
-use super::Store;
+use super::{OpenOptions, Store, layout};
 use crate::{ContentHash, Digest, ShortId, StoreError, contents::PackId, store::ImageRecord};
 
 /// How to check.
@@ -188,6 +188,21 @@ struct Sound {
 }
 
 impl Store {
+    /// As [`Store::open`], of a store that is to be repaired: where `store.json` cannot be read it is
+    /// written anew, for whoever opens the store now, and so are directories that are none any more; these
+    /// problems are returned. What belongs to other ids than theirs the check will find.
+    pub fn open_repaired(
+        root: &Path,
+        options: &OpenOptions,
+    ) -> Result<(Store, Vec<Problem>), StoreError> {
+        let taken = layout::take_away_damaged(root)?;
+        let problems = taken.into_iter().map(|(part, what)| {
+            let object = Object::Stray(part.into());
+            Problem { repaired: true, ..Problem::damage(object, what, Fix::Leave) }
+        });
+        Ok((Store::open(root, options)?, problems.collect()))
+    }
+
     /// Checks the store, and repairs it if the options say so.
     pub fn fsck(&self, options: FsckOptions) -> Result<FsckReport, StoreError> {
         let lease = self.lease()?;

@@ -277,7 +277,7 @@ impl Removal<'_> {
     /// Entries for layers that go now, or went before.
     fn index_entries(&mut self, gone: &BTreeSet<ShortId>) -> Result<(), StoreError> {
         for path in list(&self.store.root().join("index/diff"))? {
-            let Some(bytes) = atomic::read_record(&path)? else { continue };
+            let Some(bytes) = atomic::read_hint(&path)? else { continue };
             let short = String::from_utf8(bytes).ok();
             let short = short.and_then(|text| text.trim_end().parse::<ShortId>().ok());
             let leads = short.is_some_and(|short| {

@@ -8,14 +8,15 @@
 //! trees gives no mapping; then neither is compared, and the first one that gives one settles both.
 //! An unknown feature is refused as an unknown version is: it says that old programs would do harm.
 
-use std::{fmt, fs, io, path::Path, sync::Arc};
+use std::{fmt, fs, io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::lock;
 use crate::{
     StoreError,
-    atomic::{Staging, read_record},
+    atomic::{Staging, read_record, remove_tree},
     layers::OverlayXattr,
 };
 
@@ -104,6 +105,7 @@ pub(super) fn prepare(root: &Path, options: &OpenOptions) -> Result<Arc<Staging>
         }
         make(root)?;
     }
+    make_directories(root)?;
     let staging = Arc::new(Staging::create(&root.join("work"))?);
     let settled = match known {
         Some(bytes) => check(root, &decode(&path, &bytes)?, options)?,
@@ -115,30 +117,101 @@ pub(super) fn prepare(root: &Path, options: &OpenOptions) -> Result<Arc<Staging>
     Ok(staging)
 }
 
-/// Makes the directories; one that holds something else already is refused.
+/// Takes away a `store.json` that cannot be read, and what stands where a directory should, so that
+/// opening the store makes them anew; says which, and what was wrong. A `store.json` that can be read
+/// stays, whatever it says; so does one of somebody else, whose ids the new one would not have.
+pub(super) fn take_away_damaged(root: &Path) -> Result<Vec<(&'static str, String)>, StoreError> {
+    let mark = root.join("store.json");
+    let Ok(meta) = fs::symlink_metadata(&mark) else { return Ok(Vec::new()) };
+    refuse_foreign(root)?;
+    let mut taken = Vec::new();
+    let mut take = |part: &'static str, what: String| {
+        let path = root.join(part);
+        let is_dir = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
+        let removed = if is_dir { remove_tree(&path) } else { fs::remove_file(&path) };
+        taken.push((part, what));
+        removed.map_err(StoreError::io("remove", path))
+    };
+    if fs::symlink_metadata(root.join("lock")).is_ok_and(|meta| !meta.is_file()) {
+        take("lock", "it is not a plain file".into())?;
+    }
+    let _lock = lock::exclusive(root)?;
+    let known = read_record(&mark).and_then(|bytes| match bytes {
+        Some(bytes) => decode(&mark, &bytes).map(drop),
+        None => Ok(()),
+    });
+    match known {
+        Err(StoreError::Damaged { what, .. }) if meta.uid() == geteuid().as_raw() => {
+            take("store.json", what)?;
+        }
+        known => known?,
+    }
+    for part in DIRECTORIES {
+        if fs::symlink_metadata(root.join(part)).is_ok_and(|meta| !meta.is_dir()) {
+            take(part, NO_DIRECTORY.into())?;
+        }
+    }
+    Ok(taken)
+}
+
+/// Makes the root; one that holds something else already is refused.
 fn make(root: &Path) -> Result<(), StoreError> {
     fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
+    refuse_foreign(root)
+}
+
+fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
     let mut entries = fs::read_dir(root).map_err(StoreError::io("read", root))?;
     let foreign = entries.find_map(|entry| {
         let name = entry.ok()?.file_name();
         let ours = PARTS.iter().any(|part| name == *part);
         (!ours && name != "lost+found").then_some(name)
     });
-    if let Some(name) = foreign {
-        let found = name.to_string_lossy().into_owned();
-        return Err(StoreError::NotEmpty { root: root.to_owned(), found });
+    match foreign {
+        None => Ok(()),
+        Some(name) => {
+            let found = name.to_string_lossy().into_owned();
+            Err(StoreError::NotEmpty { root: root.to_owned(), found })
+        }
     }
-    for part in PARTS.iter().filter(|part| **part != "lock" && **part != "store.json") {
+}
+
+/// Makes the directories that are missing. A link in place of one is refused: what is deleted in
+/// `work` must be the store's.
+fn make_directories(root: &Path) -> Result<(), StoreError> {
+    for part in DIRECTORIES {
         let path = root.join(part);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::io("create", path)(error));
-            }
-            _ => {}
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => return Err(StoreError::Damaged { path, what: NO_DIRECTORY.into() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::io("create", path)(error));
+                }
+                _ => {}
+            },
+            Err(error) => return Err(StoreError::io("stat", path)(error)),
         }
     }
     Ok(())
 }
+
+const NO_DIRECTORY: &str = "it is not a directory";
+
+/// The directories, each behind the one that it is in.
+const DIRECTORIES: [&str; 11] = [
+    "blobs",
+    "blobs/sha256",
+    "cache",
+    "index",
+    "index/diff",
+    "layers",
+    "leases",
+    "mounts",
+    "packs",
+    "tags",
+    "work",
+];
 
 /// Everything that a store's directory has.
 pub(super) const PARTS: [&str; 11] = [

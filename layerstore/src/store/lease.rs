@@ -13,12 +13,15 @@ use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::{Store, lock};
 use crate::{Digest, ShortId, StoreError, atomic::read_bounded, blobs::Blobs, layers::Layer};
@@ -160,7 +163,9 @@ pub(super) fn lease_paths(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 /// Whether the owner of a lease file is gone.
 pub(super) fn is_dead(path: &Path) -> Result<bool, StoreError> {
-    match OpenOptions::new().read(true).open(path) {
+    // Nobody waits for a pipe that somebody put here.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => Ok(flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(StoreError::io("open", path)(error)),

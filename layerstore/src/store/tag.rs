@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImageRecord, Store, checked, hashed_name, lock};
 use crate::{
-    Digest, StoreError, atomic::read_record, limits::CONFIG_BYTES_MAX, oci::ImageConfig,
+    Digest, StoreError,
+    atomic::{read_hint, read_record},
+    limits::CONFIG_BYTES_MAX,
+    oci::ImageConfig,
     reference::Reference,
 };
 
@@ -52,7 +55,7 @@ impl Store {
             serde_json::to_vec_pretty(&file).expect("because the keys are plain strings");
         bytes.push(b'\n');
         let bytes = checked::wrap(HEADERS[usize::from(image.index.is_some())], &bytes);
-        if read_record(&path)?.as_deref() == Some(&bytes) {
+        if read_hint(&path)?.as_deref() == Some(&bytes) {
             return Ok(());
         }
         self.staging().write(&path, &bytes)

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -12,6 +11,7 @@ use super::{TransferError, unreadable};
 use crate::{
     DiffId, Digest, StoreError,
     archive::{ArchiveError, Member, MemberKind},
+    atomic::open_file,
     digest::HashingReader,
     layers::{Expected, Purpose, Verified},
     limits::SYMLINKS_MAX,
@@ -166,7 +166,7 @@ impl Members for Directory {
         use io::ErrorKind::{NotADirectory, NotFound};
         let path = self.root.join(name);
         let failed = |action, source| TransferError::File { action, path: path.clone(), source };
-        let file = match File::open(&path) {
+        let file = match open_file(&path) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
             Err(source) => return Err(failed("open", source)),

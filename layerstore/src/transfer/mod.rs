@@ -59,6 +59,9 @@ pub enum TransferError {
     /// The archive or directory has neither an `index.json` nor a `manifest.json`.
     #[error("no image in it: neither index.json nor manifest.json is there")]
     NotAnImage,
+    /// The index that is there names no image.
+    #[error("no image in it: its index.json names none")]
+    NoneNamed,
     /// The directory of an image layout cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     File {

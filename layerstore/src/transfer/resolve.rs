@@ -129,7 +129,7 @@ fn plan_oci(
         }
     }
     if images.is_empty() {
-        return Err(TransferError::NotAnImage);
+        return Err(TransferError::NoneNamed);
     }
     Ok(images)
 }
@@ -183,8 +183,10 @@ fn choose(groups: &mut Vec<Group>, chosen: &str) -> Result<(), TransferError> {
 /// The top of the index, by name: what shares a name is one image for several platforms.
 fn groups(members: &dyn Members, index: &Index) -> Result<Vec<Group>, TransferError> {
     let mut groups: Vec<Group> = Vec::new();
+    let has_image = index.manifests.iter().any(|top| !is_beside(members, top));
     for top in &index.manifests {
-        if top.is_attestation() {
+        // What belongs to an image lies beside it; alone, it is said to be no image.
+        if top.is_attestation() || (has_image && is_beside(members, top)) {
             continue;
         }
         let (name, tag) = name_of(top);
@@ -203,6 +205,18 @@ fn groups(members: &dyn Members, index: &Index) -> Result<Vec<Group>, TransferEr
         }
     }
     Ok(groups)
+}
+
+/// Is it a signature, a list of contents or another artifact, which tools store beside the image that
+/// they are about?
+fn is_beside(members: &dyn Members, top: &Descriptor) -> bool {
+    top.is_attestation()
+        || !media_type::is_index(&top.media_type)
+            && read_manifest(members, top).is_err_and(|error| is_no_image(&error))
+}
+
+fn is_no_image(error: &TransferError) -> bool {
+    matches!(error, TransferError::Document { source: DocumentError::NoImage { .. }, .. })
 }
 
 /// The full name, or only a tag.
@@ -246,11 +260,19 @@ fn pick<'a>(
     leaves: &'a [Descriptor],
     options: &LoadOptions,
 ) -> Result<Vec<&'a Descriptor>, TransferError> {
-    let mut there = Vec::new();
+    let (mut there, mut other) = (Vec::new(), None);
     for leaf in leaves {
-        if members.size(&blob_name(&leaf.digest))?.is_some() {
-            there.push((leaf, platform_of(members, leaf)?));
+        if members.size(&blob_name(&leaf.digest))?.is_none() {
+            continue;
         }
+        match platform_of(members, leaf) {
+            Ok(platform) => there.push((leaf, platform)),
+            Err(error) if is_no_image(&error) => other = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if let (true, Some(error)) = (there.is_empty(), other) {
+        return Err(error);
     }
     let platforms: Vec<Platform> = there.iter().map(|(_, platform)| platform.clone()).collect();
     let host = Platform::host();
@@ -310,8 +332,8 @@ fn read_manifest(
     check_size(&name, "index.json", leaf.size, bytes.len() as u64)?;
     let manifest = Manifest::parse(&bytes).map_err(document(&name))?;
     if !manifest.is_image() {
-        let why = format!("it is not an image: its config is {}", manifest.config.media_type);
-        return Err(invalid(&name, why));
+        let config = manifest.config.media_type;
+        return Err(document(&name)(DocumentError::NoImage { config }));
     }
     Ok((bytes, manifest))
 }

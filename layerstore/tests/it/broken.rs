@@ -195,6 +195,56 @@ fn every_lie_is_named() {
     try_load(&f.store, &together(&good)).expect("the good one, put together anew, is fine");
 }
 
+/// As `cosign`, `oras` and `regctl` store signatures and lists of contents: their own manifests in the
+/// index, or in the index of the image.
+#[test]
+fn what_lies_beside_an_image_is_left_out() {
+    use serde_json::json;
+    let source = fixture();
+    let good = members(&archive(&source));
+    let mut index: serde_json::Value =
+        serde_json::from_slice(&good["index.json"]).expect("an index");
+    let image = index["manifests"][0].clone();
+    let mut all = good.clone();
+    let mut put = |media_type: &str, bytes: Vec<u8>| {
+        let (digest, size) = (Digest::of(&bytes), bytes.len());
+        all.insert(format!("blobs/sha256/{}", digest.hex()), bytes);
+        json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
+    };
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let empty = put("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+    let signature = json!({
+        "schemaVersion": 2, "mediaType": manifest_type, "artifactType": "application/x.signature",
+        "config": empty, "layers": [empty], "subject": image,
+    });
+    let signature = put(manifest_type, signature.to_string().into_bytes());
+    let index_type = "application/vnd.oci.image.index.v1+json";
+    let nested = json!({
+        "schemaVersion": 2, "mediaType": index_type, "manifests": [signature, image],
+    });
+    let mut nested = put(index_type, nested.to_string().into_bytes());
+    nested["annotations"] = image["annotations"].clone();
+    let others = [json!([signature, image]), json!([image, signature]), json!([nested])];
+    for manifests in others {
+        index["manifests"] = manifests;
+        all.insert("index.json".into(), index.to_string().into_bytes());
+        let f = fixture();
+        let images = try_load(&f.store, &together(&all)).expect("the image is fine");
+        assert_eq!(images.len(), 1, "{index}");
+        assert_clean(&f.store);
+    }
+    // Alone, it is said what they are.
+    for (manifests, words) in [
+        (json!([signature]), "it is not an image: its config is application/vnd.oci.empty"),
+        (json!([]), "no image in it: its index.json names none"),
+    ] {
+        index["manifests"] = manifests;
+        all.insert("index.json".into(), index.to_string().into_bytes());
+        let error = try_load(&fixture().store, &together(&all)).expect_err("no image");
+        assert!(in_words(&error).contains(words), "{}", in_words(&error));
+    }
+}
+
 #[test]
 fn a_docker_archive_that_lies_is_refused() {
     let source = fixture();

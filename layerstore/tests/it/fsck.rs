@@ -8,7 +8,7 @@ use std::{
 
 use lapstrake_fixtures::host::{Need, require};
 use lapstrake_layerstore::{
-    CacheKey, CacheRecord,
+    CacheKey, CacheRecord, Store, StoreError,
     compress::{Codec, Compression},
     layers::Expected,
     store::{
@@ -18,7 +18,7 @@ use lapstrake_layerstore::{
     },
 };
 
-use crate::support::{Fixture, assert_clean, fixture, name, open};
+use crate::support::{Fixture, assert_clean, fixture, name, open, options};
 
 /// Images `packs:1` (layers of ours) and `blob:1` (a layer that came), trees, cache, manifest.
 fn full() -> Fixture {
@@ -202,6 +202,104 @@ fn whatever_happens_to_a_file_the_rest_stays() {
             }
         }
     }
+}
+
+/// Nobody waits for a pipe or reads a device to its end, and what belongs there is made or missed.
+#[test]
+fn a_file_that_is_none_any_more_is_found_and_repaired() {
+    let count = files(full().store.root()).len();
+    let pipe = |path: &Path| {
+        let directory = File::open(path.parent().expect("below the root")).expect("there");
+        let name = path.file_name().expect("a name");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(&directory, name, kind, mode, 0).expect("a pipe");
+    };
+    let endless = |path: &Path| {
+        std::os::unix::fs::symlink("/dev/zero", path).expect("room");
+    };
+    let directory = |path: &Path| {
+        fs::create_dir(path).expect("room");
+        fs::write(path.join("x"), "y").expect("room");
+    };
+    for (what, make) in
+        [("a pipe", &pipe as &dyn Fn(&Path)), ("a device", &endless), ("a directory", &directory)]
+    {
+        for at in 0..count {
+            let f = full();
+            let path = files(f.store.root())[at].clone();
+            let shown = path.strip_prefix(f.store.root()).expect("below").display().to_string();
+            if ["store.json", "lock"].contains(&shown.as_str()) {
+                continue;
+            }
+            fs::remove_file(&path).expect("there");
+            make(&path);
+            let story = format!("{shown} is {what}");
+            fsck(&f, false, true);
+            let repaired = fsck(&f, true, true);
+            assert!(repaired.is_clean(), "{story}: {:#?}", repaired.problems);
+            let again = fsck(&f, false, true);
+            assert!(again.problems.is_empty(), "{story}: {:#?}", again.problems);
+            usable(&f, &story);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_does_not_say_what_it_is_is_repaired() {
+    let f = full();
+    let (root, mark) = (f.store.root(), f.store.root().join("store.json"));
+    let good = fs::read(&mark).expect("there");
+    let options = options();
+    for bad in [&good[..good.len() / 2], b"", b"\0\0\0", b"[1, 2]"] {
+        fs::write(&mark, bad).expect("room");
+        let error = Store::open(root, &options).expect_err("damaged");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        let (store, problems) = Store::open_repaired(root, &options).expect("repaired");
+        assert!(problems.len() == 1 && problems[0].repaired);
+        assert!(store.fsck(FsckOptions { repair: true, deep: true }).expect("fsck").is_clean());
+        assert_eq!(fs::read(&mark).expect("there"), good);
+        assert_eq!(usable(&f, "store.json is damaged").len(), 2);
+    }
+    // What can be read is left as it is.
+    let newer = String::from_utf8(good).expect("json").replace("\"version\": 1", "\"version\": 9");
+    fs::write(&mark, &newer).expect("room");
+    Store::open_repaired(root, &options).map(drop).expect_err("a newer store");
+    assert_eq!(fs::read_to_string(&mark).expect("there"), newer);
+}
+
+/// What is deleted in a work area must never be somebody else's, nor the store itself.
+#[test]
+fn a_directory_that_is_a_link_is_not_followed() {
+    for (part, target) in [("work", "."), ("work", "../precious"), ("leases", "."), ("packs", "/")]
+    {
+        let f = full();
+        let precious = f.beside("precious");
+        fs::create_dir_all(precious.join("a")).expect("room");
+        let root = f.beside("moved");
+        fs::rename(f.store.root(), &root).expect("moved");
+        let path = root.join(part);
+        fs::remove_dir_all(&path).expect("there");
+        std::os::unix::fs::symlink(target, &path).expect("room");
+        let error = Store::open(&root, &options()).expect_err("refused");
+        assert!(error.to_string().contains("is damaged: it is not a directory"), "{error}");
+        let (store, problems) = Store::open_repaired(&root, &options()).expect("repaired");
+        assert_eq!(problems.len(), 1);
+        store.fsck(FsckOptions { repair: true, deep: true }).expect("fsck");
+        assert_clean(&store);
+        assert_eq!(store.tags().expect("tags").len(), if part == "packs" { 1 } else { 2 });
+        assert!(precious.join("a").is_dir());
+        drop(store);
+        fs::rename(&root, f.store.root()).expect("moved back");
+    }
+    // What is merely missing is made again, and a directory of somebody else stays as it is.
+    let f = full();
+    for part in ["leases", "mounts"] {
+        fs::remove_dir_all(f.store.root().join(part)).expect("there");
+    }
+    assert_clean(&open(f.store.root()));
+    fs::write(f.store.root().join("thesis"), "data").expect("room");
+    Store::open_repaired(f.store.root(), &options()).map(drop).expect_err("not all is ours");
+    fs::remove_file(f.store.root().join("thesis")).expect("there");
 }
 
 #[test]

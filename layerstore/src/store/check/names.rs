@@ -1,13 +1,13 @@
 //! Names: tags, cache, index of diffIDs, leases, work areas.
 
-use std::{fs::File, os::fd::AsFd, path::Path};
+use std::{io, os::fd::AsFd, path::Path};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Check, Fix, Object, Problem, in_words};
 use crate::{
     DiffId, Reference, ShortId, StoreError,
-    atomic::{LEFT_PREFIX, read_record},
+    atomic::{LEFT_PREFIX, open_directory, read_hint},
     oci::Descriptor,
     store::{ImageRecord, cache, epoch_of, gc, lease, lock},
 };
@@ -106,7 +106,7 @@ impl Check<'_> {
     /// An entry that leads nowhere is as if it were not there.
     pub(super) fn index(&mut self) -> Result<(), StoreError> {
         for path in gc::list(&self.store.root().join("index/diff"))? {
-            let Some(bytes) = read_record(&path)? else { continue };
+            let Some(bytes) = read_hint(&path)? else { continue };
             let short = String::from_utf8(bytes).ok();
             let short = short.and_then(|text| text.trim_end().parse::<ShortId>().ok());
             let diff_id = format!("sha256:{}", file_name(&path)).parse::<DiffId>().ok();
@@ -146,9 +146,14 @@ impl Check<'_> {
             if file_name(&path).starts_with(LEFT_PREFIX) {
                 continue;
             }
-            let Ok(directory) = File::open(&path) else { continue };
             // A shared lock does not get into the way of another one that looks.
-            if flock(directory.as_fd(), FlockOperation::NonBlockingLockShared).is_ok() {
+            let is_left = match open_directory(&path) {
+                Ok(directory) => {
+                    flock(directory.as_fd(), FlockOperation::NonBlockingLockShared).is_ok()
+                }
+                Err(error) => error.kind() == io::ErrorKind::NotADirectory,
+            };
+            if is_left {
                 let object = Object::Work(file_name(&path));
                 self.found(Problem::leftover(object, "its process is gone", path));
             }

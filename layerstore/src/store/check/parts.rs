@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
     io::{self, Read},
     path::Path,
 };
@@ -10,7 +9,10 @@ use std::{
 use rayon::prelude::*;
 
 use super::{Check, Fix, Object, Problem, in_words};
-use crate::{ContentHash, Digest, StoreError, contents::PackId, digest::HashingReader, store::gc};
+use crate::{
+    ContentHash, Digest, StoreError, atomic::open_file, contents::PackId, digest::HashingReader,
+    store::gc,
+};
 
 /// Bytes hashed at once.
 const READ_BYTES: usize = 1 << 18;
@@ -125,7 +127,7 @@ impl Check<'_> {
 }
 
 fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
-    let mut reader = HashingReader::new(File::open(path)?);
+    let mut reader = HashingReader::new(open_file(path)?);
     let mut buffer = vec![0; READ_BYTES];
     while reader.read(&mut buffer)? > 0 {}
     Ok(reader.finish())

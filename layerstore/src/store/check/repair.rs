@@ -65,7 +65,7 @@ fn rewrite_pack(
 /// Entries for layers that were just removed.
 fn dangling_index(store: &Store, aside: &WorkArea) -> Result<(), StoreError> {
     for path in gc::list(&store.root().join("index/diff"))? {
-        let Some(bytes) = atomic::read_record(&path)? else { continue };
+        let Some(bytes) = atomic::read_hint(&path)? else { continue };
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if !store.root().join("layers").join(text.trim_end()).is_dir() {
             move_aside(&path, aside)?;

@@ -159,7 +159,7 @@ pub(in crate::store) fn compressed_forms(
         if !is_json || path.ends_with("meta.json") {
             continue;
         }
-        let Some(bytes) = crate::atomic::read_record(&path)? else { continue };
+        let Some(bytes) = crate::atomic::read_hint(&path)? else { continue };
         forms.push((path, serde_json::from_slice(&bytes).ok()));
     }
     Ok(forms)
