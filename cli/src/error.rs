@@ -64,13 +64,22 @@ pub(crate) struct CommandError {
     hints: Vec<String>,
     /// Complete excerpts of the user's text, shown in place of the message when there are any.
     excerpts: Vec<String>,
+    /// Whether it was said already, in another form.
+    said: bool,
 }
 
 impl CommandError {
     /// An error without a chain.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, causes: Vec::new(), hints: Vec::new(), excerpts: Vec::new() }
+        Self {
+            kind,
+            message,
+            causes: Vec::new(),
+            hints: Vec::new(),
+            excerpts: Vec::new(),
+            said: false,
+        }
     }
 
     /// The command line makes no sense.
@@ -148,6 +157,13 @@ impl CommandError {
         self
     }
 
+    /// The same error, which was said in another form and is not to be shown again.
+    #[must_use]
+    pub(crate) fn said(mut self) -> Self {
+        self.said = true;
+        self
+    }
+
     /// This error and another one that happened beside it; the first decides how `lap` ends.
     #[must_use]
     pub(crate) fn and(mut self, other: &Self) -> Self {
@@ -172,7 +188,7 @@ impl CommandError {
     /// nothing to say.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
-        if self.kind == Kind::OutputClosed {
+        if self.said || self.kind == Kind::OutputClosed {
             return text;
         }
         for excerpt in &self.excerpts {

@@ -38,6 +38,11 @@ impl Exit {
     pub(crate) fn program(code: i32) -> Self {
         Self(u8::try_from(code).unwrap_or(u8::MAX))
     }
+
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
+        self.0
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod exit;
 mod output_file;
+mod panics;
 mod session;
 mod settings;
 mod signals;
@@ -27,8 +28,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     lapstrake_runner::init();
+    panics::tell();
     let exit = match Cli::try_parse() {
-        Ok(cli) => cli.run().unwrap_or_else(|error| {
+        Ok(cli) => panics::caught(|| cli.run()).unwrap_or_else(|error| {
             drop(std::io::stderr().lock().write_all(error.render().as_bytes()));
             error.exit()
         }),

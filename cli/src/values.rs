@@ -73,6 +73,16 @@ pub(crate) fn boolean(flag: &str, field: &Field) -> Result<bool, CommandError> {
     }
 }
 
+/// A switch that may be said with a value, as scripts for docker do: `--push=false`, `--pull=1`.
+pub(crate) fn switch() -> clap::builder::ValueParser {
+    let parse = |text: &str| match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("it is true or false"),
+    };
+    clap::builder::ValueParser::new(parse)
+}
+
 /// A number of bytes: `67108864`, `64m`, `1.5GB`, `512MiB`; all units are powers of 1024, as
 /// docker has them.
 pub(crate) fn size_bytes(text: &str) -> Result<u64, String> {

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 
+use flate2::read::MultiGzDecoder;
 use ureq::http::Method;
 
 use crate::client::Options;
@@ -121,15 +122,23 @@ impl Fetcher {
     }
 }
 
+/// A server that sends a body compressed although it was asked for the file as it is says so, and the file
+/// is what comes out (as in the reference). Other encodings that servers name are passed on: many name what
+/// is none.
 fn content(response: Response) -> Fetched {
     let text = |name: &str| response.header(name).map(str::to_owned);
     let etag = text("etag").filter(|etag| etag.len() <= limits::ETAG_BYTES);
     let last_modified = response.header("last-modified").and_then(parse_http_date);
     let expected = response.content_length();
+    let encoding = text("content-encoding").unwrap_or_default();
+    let whole = Whole { body: response.into_reader(), received: 0, expected };
+    let packed = encoding.eq_ignore_ascii_case("gzip");
+    let body: Box<dyn Read + Send> =
+        if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
     Fetched::Content {
         etag,
         last_modified: last_modified.and_then(|seconds| i64::try_from(seconds).ok()),
-        body: Box::new(Whole { body: response.into_reader(), received: 0, expected }),
+        body,
     }
 }
 

@@ -314,7 +314,7 @@ fn agent(
 
 impl From<BadUrl> for Fault {
     fn from(error: BadUrl) -> Self {
-        Self::Malformed(format!("the registry gave an address that is {error}"))
+        Self::Malformed(format!("the server gave an address that is {error}"))
     }
 }
 

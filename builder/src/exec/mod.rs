@@ -167,6 +167,7 @@ fn build_beside(
     let planned = prepare(options, &mut fetch)?;
     refuse_unsupported(&planned.plans, &planned.file)?;
     deps.observer.event(Event::Planned { stages: &planned.summaries() });
+    session::warn_of_unknown_filters(options, deps, &planned.graph);
     let session = Session::new(options, deps, together, &planned);
     let made = make_image(&session, &planned);
     let image = made.as_ref().ok().map(|(image, _)| image.config.to_string());
@@ -268,12 +269,20 @@ fn refuse_unsupported(
         let message = match &step.action {
             // One that is not required is not there on this machine, which is all that it says.
             Action::Run(run) => run.devices.iter().find(|device| device.required).map(|device| {
-                format!("there is no device {}: RUN --device is not there yet", device.name)
+                format!(
+                    "the device {} cannot be given to a step: RUN --device is not there yet",
+                    device.name
+                )
             }),
             Action::Copy(_) | Action::Workdir { .. } => None,
         };
         diagnostics.extend(
-            message.map(|message| Diagnostic::error(code::BAD_ARGUMENTS, step.span, message)),
+            message.map(|message| {
+                Diagnostic::error(code::BAD_ARGUMENTS, step.span, message).with_help(
+                    "without `required` the step runs and has no device; lap run has none either: do what \
+                     needs the device outside of the build, and COPY what comes of it",
+                )
+            }),
         );
     }
     if diagnostics.is_empty() {

@@ -9,7 +9,8 @@ use crate::context::ContextTree;
 use crate::context::hash::Hasher;
 use crate::context::memo::Memo;
 use crate::error::BuildError;
-use crate::event::StepId;
+use crate::event::{Event, StepId};
+use crate::graph::{Graph, StageNode};
 use crate::ignore::Ignore;
 use crate::key::StepKey;
 use crate::options::{BuildOptions, ContextSource, NamedContext};
@@ -70,6 +71,26 @@ pub(crate) struct Session<'a> {
     dry: bool,
 }
 
+/// Whether `--no-cache-filter` means this stage, by its name or its number.
+fn names(filter: &str, stage: &StageNode) -> bool {
+    stage.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(filter))
+        || filter == stage.index.to_string()
+}
+
+/// A filter that names no stage has no effect, which is hardly what was meant.
+pub(crate) fn warn_of_unknown_filters(options: &BuildOptions, deps: &BuildDeps<'_>, graph: &Graph) {
+    for filter in &options.no_cache_filter {
+        if !graph.stages.iter().any(|stage| names(filter, stage)) {
+            let known = graph.stages.iter().filter_map(|stage| stage.name.as_deref());
+            let meant = crate::suggest::nearest(filter, known);
+            let meant = meant.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            let message =
+                format!("no stage is called `{filter}`, which shall not use the cache{meant}");
+            deps.observer.event(Event::Warning { message });
+        }
+    }
+}
+
 impl<'a> Session<'a> {
     pub(crate) fn new(
         options: &'a BuildOptions,
@@ -77,12 +98,8 @@ impl<'a> Session<'a> {
         together: &'a Together,
         planned: &Planned,
     ) -> Self {
-        let filtered = |stage: &crate::graph::StageNode| {
-            let named = |filter: &String| {
-                stage.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(filter))
-                    || *filter == stage.index.to_string()
-            };
-            options.no_cache || options.no_cache_filter.iter().any(named)
+        let filtered = |stage: &StageNode| {
+            options.no_cache || options.no_cache_filter.iter().any(|filter| names(filter, stage))
         };
         let stages = &planned.graph.stages;
         let mut in_chain = vec![false; stages.len()];

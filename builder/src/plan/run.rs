@@ -76,7 +76,10 @@ fn mount(planner: &Planner<'_>, flag: &MountFlag) -> Result<PlannedMount, Proble
         ));
     }
     let target = absolute(planner.workdir(), &mount.target);
-    if target == "/" && !mount.target.is_empty() {
+    // Secrets and agents have a place of their own where none is named; the others would be the working
+    // directory.
+    let has_place = matches!(mount.kind, MountKind::Secret | MountKind::Ssh);
+    if target == "/" && !(mount.target.is_empty() && has_place) {
         return Err(bad(format!("invalid mount target \"{}\"", mount.target)));
     }
     Ok(PlannedMount { mount, origin, target })

@@ -320,8 +320,8 @@ fn with_host_hints(shown: CommandError, error: &(dyn Error + 'static)) -> Comman
         if let Some(io) = error.downcast_ref::<io::Error>() {
             return match io.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => shown.hint(
-                    "the disk is full: `lap prune` frees what nothing needs, or put \
-                         the store elsewhere with --root",
+                    "no room is left there: `lap prune` frees what the store does not need; --root puts \
+                         it elsewhere, dest= what is written beside it",
                 ),
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => shown.hint(
                     "another directory for the store can be named with --root or \

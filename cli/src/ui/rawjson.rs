@@ -1,6 +1,7 @@
 //! A build as JSON, one object per event and line on standard error; the shapes are in
 //! `docs/cli.md`.
 
+use crate::error::CommandError;
 use crate::ui::terminal::note;
 use lapstrake_builder::event::{Event, StageSummary, StepId, Stream};
 use lapstrake_registry as registry;
@@ -23,6 +24,15 @@ impl RawJson {
         }
         let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         note(&object.to_string());
+    }
+
+    /// Shows what the build ended with when it did not succeed.
+    pub(crate) fn failed(&self, error: &CommandError) {
+        let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        note(
+            &json!({"event": "failed", "exit": error.exit().code(), "text": error.render()})
+                .to_string(),
+        );
     }
 
     /// Shows an event of a transfer.

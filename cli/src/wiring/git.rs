@@ -104,16 +104,22 @@ impl<'a> Git<'a> {
             self.from.work,
             [OsStr::new("init"), "-q".as_ref(), "--bare".as_ref(), bare.as_os_str()],
         )?;
-        self.run(
-            "fetch",
-            &bare,
-            ["fetch", "-q", "--filter=tree:0", self.from.url, "+refs/*:refs/*"],
-        )?;
+        let all = [self.from.url, "+refs/*:refs/*"];
+        // Of servers that know no filters, git fetches what it misses by running itself, and that one
+        // again, without end; only newer ones can be told not to.
+        let filter = self.knows_no_lazy_fetch()?.then_some("--filter=tree:0");
+        self.run("fetch", &bare, ["fetch", "-q"].into_iter().chain(filter).chain(all))?;
         let spec = format!("{short}^{{commit}}");
         let found = self.run("look into", &bare, ["rev-parse", "--verify", "--quiet", &spec]);
         let commit = found.map_err(|_| self.no_ref(short))?;
         let commit = String::from_utf8_lossy(&commit).trim().to_owned();
         if is_commit(&commit) { Ok(GitRef { commit, name: None }) } else { Err(self.no_ref(short)) }
+    }
+
+    /// Whether `GIT_NO_LAZY_FETCH` means something to it, as it does since 2.45.
+    fn knows_no_lazy_fetch(&self) -> Result<bool, RemoteError> {
+        let said = self.run("ask the version of git for", self.from.work, ["version"])?;
+        Ok(version(&String::from_utf8_lossy(&said)) >= (2, 45))
     }
 
     fn no_ref(&self, reference: &str) -> RemoteError {
@@ -233,6 +239,13 @@ fn find(search: &OsStr) -> Option<PathBuf> {
     candidates.map(|dir| dir.join("git")).find(|path| path.is_file())
 }
 
+/// The first two numbers of what `git version` prints; zeros if there are none.
+fn version(said: &str) -> (u32, u32) {
+    let numbers = said.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let mut parts = numbers.split('.').map(|part| part.trim().parse().unwrap_or_default());
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
 /// Reads a pipe to its end, keeping its beginning.
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
@@ -286,6 +299,7 @@ fn environment(
         ("GIT_ASKPASS", "/bin/false".into()),
         ("GIT_ALLOW_PROTOCOL", "http:https:git:ssh".into()),
         ("GIT_LFS_SKIP_SMUDGE", "1".into()),
+        ("GIT_NO_LAZY_FETCH", "1".into()),
         ("GIT_SSH_VARIANT", "ssh".into()),
         ("GIT_SSH_COMMAND", ssh_command(settings).into()),
     ];
@@ -358,7 +372,15 @@ fn authorities(files: &[PathBuf]) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::last_words;
+    use super::{last_words, version};
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(version("git version 2.47.3\n"), (2, 47));
+        assert_eq!(version("git version 2.39.5 (Apple Git-154)"), (2, 39));
+        assert_eq!(version("git version 3.1-rc0"), (3, 0));
+        assert_eq!(version("hello"), (0, 0));
+    }
 
     #[test]
     fn the_reason_is_told() {

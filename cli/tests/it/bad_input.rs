@@ -1,8 +1,9 @@
 //! What is wrong gives one clear error, its documented exit code, no output, and a whole store.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -85,6 +86,53 @@ fn flags_make_no_sense() {
     refused_build(&lap, dockerfile, &["--network", "moon"], 2, &["moon"]);
     refused_build(&lap, dockerfile, &["--build-context", "a=./nope"], 3, &["./nope"]);
     lap.refused(["frobnicate"], 2, &["frobnicate"]);
+    for (flags, why) in [
+        (["--isolation=chroot"].as_slice(), "lap doctor"),
+        (&["--builder", "x"], "lap itself"),
+        (&["--memory-swap", "1g"], "systemd-run"),
+        (&["-c", "2"], "--cpu-shares is not supported"),
+        (&["--security-opt", "seccomp=unconfined"], "--allow security.insecure"),
+        (&["--disable-content-trust=false"], "not verified"),
+        (&["-D"], "--progress"),
+        (&["--attest", "type=sbom"], "attestations"),
+        (&["--push=maybe"], "true or false"),
+    ] {
+        refused_build(&lap, dockerfile, flags, 2, &[why]);
+    }
+}
+
+#[test]
+fn mounts_and_devices_make_no_sense() {
+    let lap = Lap::new("bad-mounts");
+    for mount in ["type=bind", "type=cache", "type=tmpfs", "type=bind,target=.."] {
+        let dockerfile = format!("FROM scratch\nRUN --mount={mount} true\n");
+        refused_build(&lap, &dockerfile, &[], 3, &["invalid mount target", "Dockerfile:2:5"]);
+    }
+    let device = "FROM scratch\nRUN --device=vendor.example/gpu=0,required true\n";
+    refused_build(&lap, device, &[], 3, &["vendor.example/gpu=0", "hint: without `required`"]);
+}
+
+#[test]
+fn the_machine_allows_no_threads() {
+    let lap = Lap::new("no-threads");
+    let context = lap.context("context", "FROM scratch\nCOPY Dockerfile /\n");
+    lap.ok(["build", "-q", "-t", "some:1", &context]);
+    lap.ok(["save", "-o", "some.tar", "some:1"]);
+    fs::set_permissions(lap.work.path(), Permissions::from_mode(0o777)).expect("it is ours");
+    // The limit counts for others than root; ids beyond those of any user have no processes.
+    let script = "ulimit -u 1; exec \"$@\"";
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=3999999999", "--regid=3999999999", "--clear-groups"]);
+    command.args(["bash", "-c", script, "bash"]).arg(lap.command([""; 0]).get_program());
+    command.args(["--root", "other", "load", "-i", "some.tar"]);
+    command.current_dir(lap.work.path()).env("HOME", lap.work.path());
+    let output = command.output().expect("setpriv can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("setpriv:") || said.contains("ulimit:") {
+        return eprintln!("skipped: {said}");
+    }
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("cannot start a thread") && !said.contains("panicked"), "{said}");
 }
 
 #[test]

@@ -207,3 +207,48 @@ fn two_stages_that_wait_say_for_whom() {
     let digested = events.iter().filter(|event| event["event"] == "digested").count();
     assert_eq!(digested, 1, "{events:?}");
 }
+
+#[test]
+fn switches_may_be_said_with_a_value() {
+    let lap = Lap::new("switches");
+    let context = lap.context("context", "FROM scratch\nCOPY Dockerfile /\n");
+    let said = |flags: &[&str]| {
+        let output = lap.run(["build"].iter().chain(flags).copied().chain([context.as_str()]));
+        assert_eq!(output.code, Some(0), "{flags:?}: {}", output.stderr);
+        output
+    };
+    said(&["--push=false", "--load=true", "--pull=0", "--no-cache=true"]);
+    assert!(said(&["--no-cache=false"]).stderr.contains("1 of 1 step cached"));
+    assert!(said(&["--no-cache"]).stderr.contains("0 of 1 step cached"));
+    assert!(
+        said(&["-qt", "x:1", "--compress", "--rm", "--force-rm=true"])
+            .stdout
+            .starts_with("sha256:")
+    );
+    assert!(said(&["--quiet=false"]).stderr.contains("built"));
+}
+
+#[test]
+fn a_filter_that_means_nothing_is_told() {
+    let lap = Lap::new("filter");
+    let context = lap.context("context", "FROM scratch AS tests\nCOPY Dockerfile /\n");
+    let said = |filter: &str| lap.run(["build", "--no-cache-filter", filter, &context]).stderr;
+    assert!(!said("tests").contains("warning"));
+    assert!(!said("0").contains("warning"));
+    let typo = said("test");
+    assert!(typo.contains("no stage is called `test`") && typo.contains("mean `tests`?"), "{typo}");
+}
+
+#[test]
+fn a_failure_is_an_event_like_others() {
+    let lap = Lap::new("rawjson-failed");
+    let context = lap.context("context", "FROM scratch\nCOPY nope /\n");
+    let output = lap.run(["build", "--progress", "rawjson", &context]);
+    assert_eq!(output.code, Some(3));
+    let events: Vec<Value> =
+        output.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = events.last().unwrap();
+    assert_eq!((last["event"].as_str(), last["exit"].as_u64()), (Some("failed"), Some(3)));
+    let text = last["text"].as_str().unwrap();
+    assert!(text.contains("\"/nope\": not found") && text.contains("Dockerfile:2:1"), "{text}");
+}

@@ -1,7 +1,8 @@
 //! `lap serve`, `push`, `pull`, `login`.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use lapstrake_fixtures::{Need, require};
@@ -130,4 +131,39 @@ fn passwords_are_filed_where_docker_looks() {
     assert!(
         !fs::read_to_string(lap.work.join("docker/config.json")).unwrap().contains("r.example")
     );
+}
+
+#[test]
+fn each_name_is_pushed_in_the_form_of_its_output() {
+    let here = Lap::new("push-forms");
+    let forms = [
+        ("gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+        ("zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+        ("plain", "application/vnd.docker.image.rootfs.diff.tar"),
+        ("here", ""),
+    ];
+    // A store keeps one form of a layer, so each is sent to one of its own.
+    let stores = forms.map(|(form, _)| Lap::new(&format!("pushed-{form}")));
+    let servers = stores.each_ref().map(|store| Serving::start(store, &["--writable"]));
+    let name = |at: usize| format!("{}/{}:1", servers[at].address, forms[at].0);
+    let output = |at: usize, more: &str| format!("type=image,name={}{more}", name(at));
+    let context = here.context("context", "FROM scratch\nCOPY Dockerfile /\n");
+    let outputs = [
+        output(1, ",push=true,compression=zstd,force-compression=true"),
+        output(2, ",push=true,compression=uncompressed,oci-mediatypes=false"),
+        output(3, ""),
+        "type=registry".to_owned(),
+    ];
+    let mut arguments = vec!["build".to_owned(), "-t".to_owned(), name(0)];
+    arguments.extend(outputs.into_iter().flat_map(|output| ["-o".to_owned(), output]));
+    here.ok(arguments.iter().chain([&context]));
+    assert!(here.ok(["images"]).contains("here"));
+    assert_eq!(stores[3].ok(["images", "-q"]), "", "it is pushed");
+    for ((pushed, kind), server) in forms.iter().zip(&servers).take(3) {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(stream, "GET /v2/{pushed}/manifests/1 HTTP/1.0\r\nAccept: */*\r\n\r\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert!(said.contains(&format!("\"{kind}\"")), "{pushed}: {said}");
+    }
 }

@@ -89,6 +89,13 @@ fn answer(
         "short" => {
             return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
         }
+        "packed" => {
+            let body = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xcbH\xcd\xc9\xc9\xe7\x02\0 0:6\x06\0\0\0";
+            let length = body.len();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n")?;
+            stream.write_all(b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n")?;
+            return stream.write_all(body);
+        }
         "private" if header("authorization").as_deref() != Some("Bearer tok") => {
             return stream.write_all(simple("401 Unauthorized", "").as_bytes());
         }
@@ -256,6 +263,32 @@ fn urls_that_misbehave() {
     let secret = format!("id=HTTP_AUTH_TOKEN_{host},src={}", lap.work.join("token").display());
     built(&lap, &add("private"), &["--secret", &secret]);
     assert_eq!(file(&lap, "a").2, "secret\n");
+}
+
+/// The file is what was packed for the way, as in the reference.
+#[test]
+fn what_is_packed_for_the_way_is_unpacked() {
+    let lap = Lap::new("add-packed");
+    let server = Server::new(&lap);
+    let sum = sha256_hex(b"hello\n");
+    built(
+        &lap,
+        &format!("FROM scratch\nADD --checksum=sha256:{sum} {} /a\n", server.url("packed")),
+        &[],
+    );
+    assert_eq!(file(&lap, "a").2, "hello\n");
+}
+
+/// This server knows neither filters nor single commits; git's way around that has no end.
+#[test]
+fn the_beginning_of_a_hash_is_completed() {
+    let lap = Lap::new("add-git-short");
+    let server = Server::new(&lap);
+    let (_, first) = repository(&server);
+    let add = |hash: &str| format!("FROM scratch\nADD {}#{hash} /a/\n", server.url("x.git"));
+    built(&lap, &add(&first[..9]), &[]);
+    assert_eq!(file(&lap, "a/f").2, "one\n");
+    failed(&lap, &add("abcdef123"), &[], 3, &["has no branch, tag or other ref `abcdef123`"]);
 }
 
 /// S-52: refs, directories, modes and submodules of repositories.

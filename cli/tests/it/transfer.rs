@@ -1,6 +1,7 @@
 //! `lap save`, `load`, `import`: archives in and out.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use lapstrake_fixtures::{Need, require};
@@ -195,4 +196,32 @@ fn a_base_has_trees_where_a_step_runs_over_it() {
     assert_eq!(trees_of_blobs(&lap), 4);
     assert_eq!(lap.ok(["run", "--rm", "of:loaded", "cat", "/seen"]), "7:8 4755\n");
     lap.is_whole();
+}
+
+/// In the layer the file has the name that comes last; outside it stands where the first name is.
+#[test]
+fn a_file_of_several_names_stays_one_file() {
+    let lap = Lap::new("names");
+    lap.work.write("files/z", "one file\n");
+    let files = lap.work.join("files");
+    fs::hard_link(files.join("z"), files.join("a")).unwrap();
+    fs::hard_link(files.join("z"), files.join("m")).unwrap();
+    let tar = |arguments: &[&str]| {
+        let output = Command::new("tar").args(arguments).current_dir(&files).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    tar(&["-cf", "../in.tar", "z", "a", "m"]);
+    lap.ok(["import", "in.tar", "names:1"]);
+    let context = lap.context("context", "FROM names:1\nCOPY Dockerfile /\n");
+    lap.ok(["build", "-t", "names:2", "-o", "type=tar,dest=out.tar", "-o", "out", &context]);
+    let listed = tar(&["-tvf", "../out.tar"]);
+    let links = listed.lines().filter(|line| line.ends_with(" link to a")).count();
+    assert_eq!(links, 2, "{listed}");
+    let inode = |name: &str| fs::metadata(lap.work.join("out").join(name)).unwrap().ino();
+    assert_eq!((inode("a"), inode("a")), (inode("m"), inode("z")));
+    assert_ne!(inode("a"), inode("Dockerfile"));
+    lap.ok(["save", "--format", "rootfs", "-o", "root.tar", "names:2"]);
+    lap.ok(["import", "root.tar", "back:1"]);
+    assert_eq!(lap.run(["diff", "names:2", "back:1"]).code, Some(0));
 }

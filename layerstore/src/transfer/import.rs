@@ -10,7 +10,7 @@ use crate::{
     oci::{ContainerConfig, History, ImageConfig, Platform},
     store::{ImageRecord, Lease, Store},
     toc::{Entry, Kind},
-    view::View,
+    view::{Names, View},
 };
 
 /// Enough to tell any compression.
@@ -86,8 +86,8 @@ fn plain_or_known<'a>(
 
 /// Writes what the layers show together as one tar, sorted by path, without whiteouts.
 ///
-/// Directories that no layer lists are not in it. Hard links stay links where the file that they
-/// name is visible, too.
+/// Directories that no layer lists are not in it. A file with several names is there once, under the
+/// first of them; the others are hard links to that.
 pub fn export_rootfs(store: &Store, view: &View, out: &mut dyn Write) -> Result<(), TransferError> {
     export_rootfs_at(store, view, out, None)
 }
@@ -105,20 +105,28 @@ pub fn export_rootfs_at(
         let entries: Vec<Entry> = found
             .iter()
             .filter(|found| found.layer == Some(index) && wanted(&found.entry))
-            .map(|found| found.entry.clone())
+            .map(|found| found.clone().into_stored())
             .collect();
         // One pass over a blob, instead of one for each file.
         store.layers().ensure_contents(layer, &entries)?;
     }
+    let mut names = Names::of(view);
     let mut tar = TarWriter::new(out, epoch);
     for found in found {
         let entry = &found.entry;
+        if let Some(first) = names.earlier(&found) {
+            let link = first.as_bytes().into();
+            let name =
+                Entry { kind: Kind::Hardlink, size: 0, content: None, link, ..entry.clone() };
+            tar.append_bytes(&name, &[]).map_err(unwritable)?;
+            continue;
+        }
         let Some(layer) = found.layer.and_then(|index| view.layers().get(index)) else { continue };
         if entry.kind != Kind::File || entry.size == 0 {
             tar.append_bytes(entry, &[]).map_err(unwritable)?;
             continue;
         }
-        let mut data = store.layers().open_content(layer, entry)?;
+        let mut data = store.layers().open_content(layer, &found.clone().into_stored())?;
         tar.append(entry, &mut data).map_err(unwritable)?;
     }
     tar.finish().map(drop).map_err(unwritable)

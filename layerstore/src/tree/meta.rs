@@ -10,7 +10,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::toc::{Entry, Kind};
+use crate::{
+    toc::{Entry, Kind},
+    upper::Owners,
+};
 
 /// Where overlayfs looks for its marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,7 +32,7 @@ pub(crate) fn is_overlay_name(name: &[u8]) -> bool {
 /// Sets what `entry` says on an open file or directory.
 pub(crate) fn apply_fd(file: &impl AsFd, entry: &Entry) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    forgive(fchown(file, Some(uid), Some(gid)))?;
+    forgive_owner(fchown(file, Some(uid), Some(gid)), entry)?;
     forgive(fchmod(file, Mode::from_raw_mode(entry.mode)))?;
     for (name, value) in entry.xattrs.iter().filter(|(name, _)| !is_overlay_name(name)) {
         forgive(fsetxattr(file, name.as_slice(), value, XattrFlags::empty()))?;
@@ -41,7 +44,8 @@ pub(crate) fn apply_fd(file: &impl AsFd, entry: &Entry) -> io::Result<()> {
 /// Sets what `entry` says on a name that cannot be opened: a link, device or pipe.
 pub(crate) fn apply_link(directory: &impl AsFd, name: &[u8], entry: &Entry) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    forgive(chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW))?;
+    let owned = chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+    forgive_owner(owned, entry)?;
     if entry.kind != Kind::Symlink {
         // The name is one that was just made in a directory of ours: it is no link.
         let mode = Mode::from_raw_mode(entry.mode);
@@ -70,6 +74,18 @@ fn times(entry: &Entry) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: modified,
+    }
+}
+
+/// Ids that do not exist in this user namespace are left: the TOC has the truth, and `upper` knows of it.
+/// Who may not give files away although all ids exist (no CAP_CHOWN) would make trees that lie.
+fn forgive_owner(result: rustix::io::Result<()>, entry: &Entry) -> io::Result<()> {
+    match result {
+        Err(Errno::PERM) if Owners::are_here(entry.uid, entry.gid) => Err(io::Error::other(
+            "this process may not give files to their owners, which takes root's rights or a user \
+             namespace: `lap doctor` says what RUN needs",
+        )),
+        other => forgive(other),
     }
 }
 

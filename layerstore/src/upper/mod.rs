@@ -24,7 +24,7 @@ use std::{
 
 use rayon::prelude::*;
 
-use owners::Owners;
+pub(crate) use owners::Owners;
 pub(crate) use settle::settle;
 use walk::{Node, NodeKind, Upper};
 

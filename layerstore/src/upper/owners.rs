@@ -3,11 +3,13 @@
 //! A tree made there leaves such a file to the namespace's root, and its TOC keeps the truth. When
 //! a step copies it up, the upper directory shows root again; that is no change of owner.
 
+use std::sync::OnceLock;
+
 use crate::toc::Entry;
 
 /// The ids that this process can give to files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     uids: Vec<Mapped>,
     gids: Vec<Mapped>,
 }
@@ -20,6 +22,13 @@ struct Mapped {
 }
 
 impl Owners {
+    /// Whether both ids exist in this process's user namespace, which it entered before it made a tree.
+    pub(crate) fn are_here(uid: u32, gid: u32) -> bool {
+        static HERE: OnceLock<Owners> = OnceLock::new();
+        let here = HERE.get_or_init(Owners::of_this_process);
+        contains(&here.uids, uid) && contains(&here.gids, gid)
+    }
+
     /// The ids of this process's user namespace; where the system does not say, all of them.
     pub(super) fn of_this_process() -> Owners {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();

@@ -5,6 +5,7 @@
 //! No symbolic link is followed except by [`View::resolve`].
 
 mod flat;
+mod names;
 mod resolve;
 mod settle;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::{
 
 use flat::Flat;
 pub(crate) use flat::implied;
+pub use names::Names;
 pub use resolve::ResolveError;
 use settle::is_self_contained;
 pub(crate) use settle::{lies_well, settled};
@@ -38,6 +40,16 @@ pub struct Found {
     pub entry: Entry,
     /// For a hard link: the path that it names.
     pub link_target: Option<LayerPath>,
+}
+
+impl Found {
+    /// The entry as its layer has it: a hard link's file under the name that it has there.
+    pub fn into_stored(self) -> Entry {
+        match self.link_target {
+            Some(path) => Entry { path, ..self.entry },
+            None => self.entry,
+        }
+    }
 }
 
 /// Whether [`View::walk`] goes into the directory that it just showed.

@@ -2,6 +2,7 @@
 
 use crate::args::{Format, RegistryArgs};
 use crate::values;
+use clap::ArgAction;
 use lapstrake_runner::Ulimit;
 use std::path::PathBuf;
 
@@ -83,13 +84,40 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "type=TYPE[,KEY=VALUE…]", help_heading = "Output")]
     pub(super) output: Vec<String>,
     /// Push every -t name to its registry
-    #[arg(long, help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = values::switch(),
+        help_heading = "Output",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true
+    )]
+    #[arg(action = ArgAction::Set)]
     pub(super) push: bool,
     /// Keep the image in the store, which happens in any case
-    #[arg(long, help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = values::switch(),
+        help_heading = "Output",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true
+    )]
+    #[arg(action = ArgAction::Set)]
     pub(super) load: bool,
     /// Add a label to the image
-    #[arg(long, value_name = "KEY=VALUE", value_parser = values::key_value, help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "KEY=VALUE",
+        value_parser = values::key_value,
+        help_heading = "Output"
+    )]
     pub(super) label: Vec<(String, String)>,
     /// Annotate the manifest, or with index:, manifest-descriptor:, index-descriptor: before the key what
     /// these say
@@ -108,7 +136,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) timeline: Option<PathBuf>,
     /// Show no progress; print the image's id
-    #[arg(short, long, help_heading = "Output")]
+    #[arg(
+        short,
+        long,
+        value_name = "BOOL",
+        value_parser = values::switch(),
+        help_heading = "Output",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true
+    )]
+    #[arg(action = ArgAction::Set)]
     pub(super) quiet: bool,
 
     /// At the end, print why each step was or was not found in the cache (see also `lap explain`)
@@ -123,7 +163,18 @@ pub(crate) struct Args {
     )]
     pub(super) explain: Option<Format>,
     /// Use no earlier result
-    #[arg(long, help_heading = "Cache")]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = values::switch(),
+        help_heading = "Cache",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true
+    )]
+    #[arg(action = ArgAction::Set)]
     pub(super) no_cache: bool,
     /// Use no earlier result in these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache")]
@@ -135,7 +186,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "type=local,dest=DIR[,mode=max]", help_heading = "Cache")]
     pub(super) cache_to: Vec<String>,
     /// Ask registries for newer base images
-    #[arg(long, help_heading = "Cache")]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = values::switch(),
+        help_heading = "Cache",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true
+    )]
+    #[arg(action = ArgAction::Set)]
     pub(super) pull: bool,
 
     /// Keep the store below this size: what was least recently used of the cache goes [default:
@@ -196,19 +258,57 @@ pub(super) struct StepArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct ForeignArgs {
     /// Nothing is ever left behind, so whether to remove it is no question.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
     pub(super) rm: Option<String>,
-    #[arg(long, hide = true)]
+    #[arg(
+        long,
+        hide = true,
+        value_parser = values::switch(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true
+    )]
+    #[arg(action = ArgAction::Set)]
     pub(super) force_rm: bool,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
     pub(super) provenance: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
     pub(super) sbom: Option<String>,
     #[arg(long, hide = true)]
     pub(super) attest: Vec<String>,
     #[arg(long, hide = true)]
     pub(super) builder: Option<String>,
-    #[arg(long, hide = true)]
+    #[arg(
+        long,
+        hide = true,
+        value_parser = values::switch(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true
+    )]
+    #[arg(action = ArgAction::Set)]
     pub(super) squash: bool,
     /// Check the Dockerfile as `lap check` does, and build nothing
     #[arg(long, help_heading = "Input")]
@@ -221,6 +321,52 @@ pub(super) struct ForeignArgs {
     pub(super) cgroup_parent: Option<String>,
     #[arg(long, hide = true)]
     pub(super) isolation: Option<String>,
+    /// Nothing is sent to a daemon that could be compressed on the way.
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) compress: Option<String>,
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) disable_content_trust: Option<String>,
+    #[arg(
+        long,
+        short = 'D',
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) debug: Option<String>,
+    #[arg(long, short = 'c', hide = true)]
+    pub(super) cpu_shares: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) cpu_period: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) cpu_quota: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) cpuset_cpus: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) cpuset_mems: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) memory_swap: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) security_opt: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(super) policy: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(super) invoke: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) print: Option<String>,
 }
 
 /// How progress is shown.

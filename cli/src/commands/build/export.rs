@@ -70,7 +70,7 @@ pub(super) fn write(
     }
 }
 
-/// Pushes every name of the image.
+/// Pushes the names that are to be pushed, each in its form.
 pub(super) fn push(
     session: &Session,
     registry: &RegistryArgs,
@@ -79,16 +79,15 @@ pub(super) fn push(
     progress: &dyn Progress,
 ) -> Result<(), CommandError> {
     let client = wiring::client(&session.settings, registry)?;
-    let choice = wanted.outputs.iter().find_map(|output| match output {
-        Output::Image { form, push: true, .. } => Some(form.clone()),
-        _ => None,
-    });
-    let options = wanted.manifests(&choice.unwrap_or_default());
-    for name in &wanted.tags {
-        let digest = client.push(&session.store, image, name, options.clone(), progress)?;
+    for (name, form) in &wanted.pushes {
+        let options = wanted.manifests(form);
+        let digest = client.push(&session.store, image, name, options, progress)?;
         note(&format!("pushed {}@{digest}", name.familiar()));
     }
-    record(session, image, &options, wanted)
+    match wanted.pushes.first() {
+        Some((_, form)) => record(session, image, &wanted.manifests(form), wanted),
+        None => Ok(()),
+    }
 }
 
 /// Remembers the manifests that the image was exported with.

@@ -67,10 +67,24 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     }
     let _keeper = Keeper::start(&session, args.keep_storage)?;
     let reporter = report::Reporter::new(args, &session.settings, begun)?;
-    let world = World::new(&session, args, &interrupts, &reporter);
+    let done =
+        reported(&session, args, &wanted, (options, deferred), (&interrupts, &reporter), begun);
+    done.map_err(|error| reporter.failed(error))
+}
+
+/// Does what was asked for, from the moment on when someone hears of it.
+fn reported(
+    session: &Session,
+    args: &Args,
+    wanted: &Wanted,
+    (mut options, deferred): (BuildOptions, Option<Deferred>),
+    (interrupts, reporter): (&Interrupts, &report::Reporter),
+    begun: Instant,
+) -> Result<Exit, CommandError> {
+    let world = World::new(session, args, interrupts, reporter);
     let _lease = match deferred {
         None => None,
-        Some(deferred) => Some(fetch(&session, (&mut options, deferred), &reporter, &world)?),
+        Some(deferred) => Some(fetch(session, (&mut options, deferred), reporter, &world)?),
     };
     if let Some(format) = args.foreign.wants_check() {
         return crate::commands::check::run_for_build(&options, format);
@@ -78,10 +92,10 @@ pub(crate) fn run(args: &Args, settings: Settings) -> Result<Exit, CommandError>
     if let Some(format) = args.plan {
         return plan::show(&world, &mut options, &wanted.platforms, format);
     }
-    let built = platforms::build(args, &options, &wanted.platforms, (&reporter, &world));
+    let built = platforms::build(args, &options, &wanted.platforms, (reporter, &world));
     let delivered = built.and_then(|outcomes| {
-        let image = deliver(&session, args, &wanted, &outcomes, &reporter, options.epoch)?;
-        reporter.finish(&session, &outcomes, &image, &wanted, begun.elapsed())
+        let image = deliver(session, args, wanted, &outcomes, reporter, options.epoch)?;
+        reporter.finish(session, &outcomes, &image, wanted, begun.elapsed())
     });
     let written = reporter.write_timeline(&format!("lap build {}", args.context));
     delivered.and(written)?;
@@ -112,7 +126,7 @@ fn deliver(
         let write = || export::write(session, &mut image, output, wanted, epoch);
         reporter.timed(output.kind(), write)?;
     }
-    if wanted.push {
+    if !wanted.pushes.is_empty() {
         let push = || export::push(session, &args.registry, &mut image, wanted, reporter);
         reporter.timed("push", push)?;
     }
@@ -129,7 +143,8 @@ struct Wanted {
     outputs: Vec<Output>,
     rewrites: Vec<bool>,
     cache_to: Vec<caches::To>,
-    push: bool,
+    /// What is pushed, and in which form.
+    pushes: Vec<(Reference, Form)>,
 }
 
 impl Wanted {
@@ -143,11 +158,10 @@ impl Wanted {
         let platforms = platforms::wanted(&args.platform)?;
         let annotations = annotations(&args.annotation)?;
         let cache_to = caches::targets(&args.cache_to)?;
-        let mut push = args.push;
+        let pushed = pushes(args.push, &tags, &outputs)?;
         for output in &outputs {
-            if let Output::Image { names, push: wanted, .. } = output {
+            if let Output::Image { names, .. } = output {
                 tags.extend(names.iter().cloned());
-                push |= wanted;
             }
         }
         tags.dedup();
@@ -156,16 +170,12 @@ impl Wanted {
                 "{pinned}: an image cannot be given a digest as its name"
             )));
         }
-        if push && tags.is_empty() {
-            return Err(CommandError::usage("there is nothing to push: the image has no name")
-                .hint("name it with -t"));
-        }
         let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
         let texts = usize::from(args.quiet) + usize::from(args.explain.is_some());
         if to_stdout + texts > 1 {
             return Err(CommandError::usage("only one thing can go to standard output"));
         }
-        Ok(Self { tags, platforms, annotations, outputs, rewrites, cache_to, push })
+        Ok(Self { tags, platforms, annotations, outputs, rewrites, cache_to, pushes: pushed })
     }
 
     /// Refuses what cannot be had together.
@@ -237,8 +247,44 @@ impl Wanted {
             | Output::Image { form, push: true, .. } => Some(form.clone()),
             _ => None,
         });
-        chosen.or(self.push.then(Default::default)).map(|form| export::compression(&form))
+        chosen
+            .or((!self.pushes.is_empty()).then(Default::default))
+            .map(|form| export::compression(&form))
     }
+}
+
+/// What is pushed: each `-t` name, in the form of the first output that pushes and has no name of its
+/// own, and the names of each output that pushes, in its form.
+fn pushes(
+    all: bool,
+    tags: &[Reference],
+    outputs: &[Output],
+) -> Result<Vec<(Reference, Form)>, CommandError> {
+    let pushing: Vec<(&[Reference], &Form)> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Image { names, push, form } if all || *push => Some((names.as_slice(), form)),
+            _ => None,
+        })
+        .collect();
+    if !all && pushing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let nameless = pushing.iter().find(|(names, _)| names.is_empty()).or(pushing.first());
+    let form = nameless.map(|(_, form)| (*form).clone()).unwrap_or_default();
+    let own =
+        pushing.iter().flat_map(|(names, form)| names.iter().map(|name| (name, (*form).clone())));
+    let every: Vec<_> = tags
+        .iter()
+        .map(|name| (name, form.clone()))
+        .chain(own)
+        .map(|(name, form)| (name.clone(), form))
+        .collect();
+    if every.is_empty() {
+        return Err(CommandError::usage("there is nothing to push: the image has no name")
+            .hint("name it with -t"));
+    }
+    Ok(every)
 }
 
 /// Fetches what the input still lacks into the store, where the lease keeps it.

@@ -146,6 +146,17 @@ impl Reporter {
         Ok(Self { mode, quiet, iidfile, metadata_file, timeline, recorded: Mutex::default() })
     }
 
+    /// The error that ends the build, as an event where events are what is wanted.
+    pub(super) fn failed(&self, error: CommandError) -> CommandError {
+        match &self.mode {
+            Mode::RawJson(json) => {
+                json.failed(&error);
+                error.said()
+            }
+            _ => error,
+        }
+    }
+
     /// Does something that is no step of the build; the timeline shows it.
     pub(super) fn timed<T>(&self, label: &str, work: impl FnOnce() -> T) -> T {
         match &self.timeline {

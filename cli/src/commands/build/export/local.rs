@@ -11,7 +11,7 @@ use crate::session::Session;
 use crate::ui::terminal::note;
 use lapstrake_layerstore::store::ImageRecord;
 use lapstrake_layerstore::toc::{Entry, Kind};
-use lapstrake_layerstore::view::{Found, View};
+use lapstrake_layerstore::view::{Found, Names, View};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -37,12 +37,14 @@ pub(super) fn write(
     fetch_contents(session, &view)?;
     let top = staging.path().join("files");
     fs::create_dir(&top).map_err(|error| failed(&top, &error))?;
+    let mut names = Names::of(&view);
     let mut skipped = 0;
     let mut directories = Vec::new();
     for mut found in view.iter() {
         found.entry.mtime = epoch.unwrap_or(found.entry.mtime);
         let path = below(&top, &found.entry);
-        let written = write_entry(session, &view, &found, &path, &top)?;
+        let first = names.earlier(&found).map(|name| top.join(OsStr::from_bytes(name.as_bytes())));
+        let written = write_entry(session, &view, &found, &path, first.as_deref())?;
         skipped += usize::from(!written);
         if found.entry.kind == Kind::Dir {
             directories.push((path, found.entry));
@@ -72,7 +74,7 @@ fn fetch_contents(session: &Session, view: &View) -> Result<(), CommandError> {
     let mut wanted: Vec<Vec<Entry>> = vec![Vec::new(); view.layers().len()];
     for found in view.iter() {
         if let (Some(layer), Kind::File) = (found.layer, found.entry.kind) {
-            wanted[layer].push(as_known(found));
+            wanted[layer].push(found.into_stored());
         }
     }
     for (layer, entries) in view.layers().iter().zip(&wanted) {
@@ -81,21 +83,14 @@ fn fetch_contents(session: &Session, view: &View) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The entry as its layer knows it: by the first of its names.
-fn as_known(found: Found) -> Entry {
-    match found.link_target {
-        Some(path) => Entry { path, ..found.entry },
-        None => found.entry,
-    }
-}
-
-/// Writes one entry; false for what cannot be written without rights.
+/// Writes one entry, as a link if the file is there as `first` already; false for what cannot be written
+/// without rights.
 fn write_entry(
     session: &Session,
     view: &View,
     found: &Found,
     path: &Path,
-    top: &Path,
+    first: Option<&Path>,
 ) -> Result<bool, CommandError> {
     let entry = &found.entry;
     let wrap = |result: io::Result<()>| result.map_err(|error| failed(path, &error));
@@ -107,13 +102,9 @@ fn write_entry(
             wrap(set_times(path, entry))?;
         }
         Kind::File => {
-            if let Some(target) = &found.link_target
-                && view.get(target).is_some_and(|first| first.layer == found.layer)
-            {
-                let first = top.join(OsStr::from_bytes(target.as_bytes()));
-                if fs::hard_link(first, path).is_ok() {
-                    return Ok(true);
-                }
+            // Where links cannot be made, or no more of them, a file of its own does as well.
+            if first.is_some_and(|first| fs::hard_link(first, path).is_ok()) {
+                return Ok(true);
             }
             write_file(session, view, found, path)?;
             wrap(finish_entry(path, entry))?;
@@ -141,7 +132,7 @@ fn write_file(
 ) -> Result<(), CommandError> {
     let mut file = File::create_new(path).map_err(|error| failed(path, &error))?;
     let Some(layer) = found.layer.filter(|_| found.entry.size > 0) else { return Ok(()) };
-    let entry = as_known(found.clone());
+    let entry = found.clone().into_stored();
     let mut content = session.store.layers().open_content(&view.layers()[layer], &entry)?;
     io::copy(&mut content, &mut file).map(drop).map_err(|error| failed(path, &error))
 }
