@@ -6,11 +6,15 @@
 //! store does one `syncfs` at the end of a build (design, principle 6), and large files are sent ahead of it.
 
 use std::{
+    ffi::{CStr, OsStr, OsString},
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt},
+        },
     },
     path::{Path, PathBuf},
     sync::{
@@ -19,7 +23,7 @@ use std::{
     },
 };
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, OFlags, flock, unlinkat};
 
 use crate::{
     StoreError,
@@ -225,55 +229,111 @@ pub(crate) fn sweep_while(work: &Path, go_on: &dyn Fn() -> bool) -> Result<usize
     Ok(swept)
 }
 
-/// Removes a tree of ours, entry by entry, while `go_on` says so; says whether it is gone.
-fn remove_while(directory: &Path, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(directory)?;
-            fs::read_dir(directory)?
-        }
-        other => other?,
-    };
-    for entry in entries {
-        if !go_on() {
-            return Ok(false);
-        }
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            if !remove_while(&entry.path(), go_on)? {
-                return Ok(false);
+/// Removes a tree of ours even where its directories deny writing to their owner.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_while(path, &|| true).map(drop)
+}
+
+/// As [`remove_tree`], entry by entry while `go_on` says so; says whether it is gone.
+///
+/// However deep it is: a directory whose path gets long is moved to the top first, so that neither
+/// paths nor open descriptors nor the stack grow with the depth.
+fn remove_while(top: &Path, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
+    let mut moved = 0;
+    // Directories, and whether they were emptied; what is in one stands behind it.
+    let mut pending = vec![(top.to_owned(), false)];
+    while let Some((path, is_empty)) = pending.pop() {
+        if is_empty {
+            match fs::remove_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => continue,
             }
-        } else if fs::remove_file(entry.path()).is_err() {
-            remove_tree(directory)?;
-            return Ok(true);
+        }
+        let below = match empty(&path, go_on) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            below => below?,
+        };
+        pending.push((path.clone(), true));
+        let Some(below) = below else { return Ok(false) };
+        for name in below {
+            let mut child = path.join(name);
+            if child.as_os_str().len() > top.as_os_str().len() + FAR_BYTES {
+                child = move_up(&child, top, &mut moved)?;
+            }
+            pending.push((child, false));
         }
     }
-    remove_tree(directory)?;
     Ok(true)
 }
 
-/// Removes a tree of ours even where its directories deny writing to their owner.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+/// A directory so far below the top of what is removed is moved up.
+const FAR_BYTES: usize = 1024;
+
+/// Removes the files in a directory, and says which directories are in it; nothing if it was to stop.
+fn empty(path: &Path, go_on: &dyn Fn() -> bool) -> io::Result<Option<Vec<OsString>>> {
+    let directory = match open_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_up(path)?;
-            fs::remove_dir_all(path)
+            open_directory(path)?
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        opened => opened?,
+    };
+    let mut below = Vec::new();
+    for entry in Dir::read_from(&directory)? {
+        if !go_on() {
+            return Ok(None);
+        }
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let is_dir = entry.file_type() == FileType::Directory;
+        if is_dir || unlink(&directory, path, name)? {
+            below.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+        }
+    }
+    if !below.is_empty() {
+        // They can be moved out of it and removed.
+        fs::metadata(path).and_then(|meta| match meta.mode() & 0o700 {
+            0o700 => Ok(()),
+            _ => open_up(path),
+        })?;
+    }
+    Ok(Some(below))
+}
+
+/// Removes a file; says if it is a directory.
+fn unlink(directory: &File, path: &Path, name: &CStr) -> io::Result<bool> {
+    use rustix::io::Errno;
+    let unlink = || unlinkat(directory, name, AtFlags::empty());
+    let removed = match unlink() {
+        Err(Errno::ACCESS | Errno::PERM) => open_up(path).and_then(|()| Ok(unlink()?)),
+        removed => removed.map_err(io::Error::from),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(true),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(false),
+    }
+}
+
+fn move_up(child: &Path, top: &Path, moved: &mut u64) -> io::Result<PathBuf> {
+    // Its `..` changes.
+    open_up(child)?;
+    loop {
+        *moved += 1;
+        let place = top.join(format!("far-{moved}"));
+        // The tree may have something of that name.
+        if fs::symlink_metadata(&place).is_err() {
+            return fs::rename(child, &place).map(|()| place);
+        }
     }
 }
 
 fn open_up(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
 }
 
 pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
@@ -342,6 +402,39 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_goes_however_deep_it_is_and_whoever_may_write_in_it() {
+        use rustix::fs::{Mode, chmodat, mkdirat, openat, symlinkat};
+        let root = tempfile::tempdir().unwrap();
+        let kept = root.path().join("kept");
+        fs::write(&kept, "kept").unwrap();
+        let top = root.path().join("top");
+        fs::create_dir_all(top.join("far-1/x")).unwrap();
+        fs::create_dir(top.join("far-2")).unwrap();
+        let mut at = open_directory(&top).unwrap();
+        let name = "n".repeat(40);
+        for depth in 0..2000 {
+            mkdirat(&at, &name, Mode::RWXU).unwrap();
+            let below = openat(&at, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+            symlinkat("/", &at, "link").unwrap();
+            mkdirat(&at, "side", Mode::RWXU).unwrap();
+            if depth % 7 == 0 {
+                chmodat(&at, "side", Mode::empty(), AtFlags::empty()).unwrap();
+                rustix::fs::fchmod(&at, Mode::RUSR | Mode::XUSR).unwrap();
+            }
+            at = below.into();
+        }
+        drop(at);
+        assert!(!remove_while(&top, &|| false).unwrap());
+        assert!(crate::store::usage::disk_bytes(root.path()).unwrap() >= 2000 * 512);
+        remove_tree(&top).unwrap();
+        assert!(!top.exists() && kept.exists());
+        remove_tree(&top).unwrap();
+        std::os::unix::fs::symlink(root.path(), &top).unwrap();
+        remove_tree(&top).unwrap_err();
+        assert!(kept.exists());
+    }
 
     #[test]
     fn a_living_owner_is_not_swept() {

@@ -62,6 +62,7 @@ pub mod view;
 
 mod early_sync;
 mod pipe;
+mod reach;
 mod read_once;
 mod tree;
 mod upper;

@@ -6,8 +6,8 @@
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Longest single name in a path: NAME_MAX of every file system that images run on.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Longest symbolic link target: the kernel refuses more than PATH_MAX.
-pub const LINK_BYTES_MAX: usize = 4096;
+/// Longest symbolic link target: with the NUL behind it, the kernel refuses more than PATH_MAX.
+pub const LINK_BYTES_MAX: usize = 4095;
 /// Most entries of one layer: twenty times the largest images seen; bounds memory to some GiB.
 pub const LAYER_ENTRIES_MAX: usize = 10_000_000;
 /// Most bytes of one layer when decompressed: a bomb of zeros must end somewhere.

@@ -22,7 +22,9 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{ImageRecord, Store, cache, gc, mounts};
-use crate::{ContentHash, Digest, ShortId, StoreError, layers::Origin, reference::Reference};
+use crate::{
+    ContentHash, Digest, ShortId, StoreError, layers::Origin, reach::Reach, reference::Reference,
+};
 use reflinks::Reflinks;
 pub use reflinks::SharedExtents;
 
@@ -392,7 +394,7 @@ fn image_usage(
 
 /// Disk space of a file or of everything in a directory; of a file with several names, which versions
 /// of a layer share, each name's part.
-pub(super) fn disk_bytes(path: &Path) -> Result<u64, StoreError> {
+pub(crate) fn disk_bytes(path: &Path) -> Result<u64, StoreError> {
     sum(path, &mut |_, meta| {
         let names = if meta.is_dir() { 1 } else { meta.nlink().max(1) };
         meta.blocks() * BLOCK_BYTES / names
@@ -422,21 +424,24 @@ impl Seen<'_> {
 /// Adds up what is at `path`. What vanishes meanwhile, or may not be looked into, counts as nothing.
 fn sum(path: &Path, count: &mut dyn FnMut(&Path, &Metadata) -> u64) -> Result<u64, StoreError> {
     let mut total = 0;
-    let mut pending = vec![path.to_owned()];
-    while let Some(path) = pending.pop() {
-        let meta = match fs::symlink_metadata(&path) {
+    let mut pending = vec![Reach::new(path.to_owned())];
+    while let Some(place) = pending.pop() {
+        let meta = match fs::symlink_metadata(place.path()) {
             Ok(meta) => meta,
             Err(error) if is_passing(&error) => continue,
-            Err(error) => return Err(StoreError::io("stat", path)(error)),
+            Err(error) => return Err(StoreError::io("stat", place.path())(error)),
         };
-        total += count(&path, &meta);
+        total += count(place.path(), &meta);
         if !meta.is_dir() {
             continue;
         }
-        match fs::read_dir(&path) {
-            Ok(entries) => pending.extend(entries.flatten().map(|entry| entry.path())),
+        let entries = place.short().and_then(|place| Ok((fs::read_dir(place.path())?, place)));
+        match entries {
+            Ok((entries, place)) => {
+                pending.extend(entries.flatten().map(|entry| place.join(&entry.file_name())));
+            }
             Err(error) if is_passing(&error) => {}
-            Err(error) => return Err(StoreError::io("read", path)(error)),
+            Err(error) => return Err(StoreError::io("read below", path)(error)),
         }
     }
     Ok(total)

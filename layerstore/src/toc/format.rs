@@ -19,7 +19,7 @@ use std::{cmp::Ordering, io::Write as _, num::NonZeroU64, ops::Range, sync::Arc}
 use super::{Entry, Kind, Rare, TOC_VERSION, TocError, Xattrs};
 use crate::{
     digest::ContentHash,
-    limits::{LAYER_ENTRIES_MAX, LINK_BYTES_MAX, PATH_BYTES_MAX, XATTR_VALUE_MAX, XATTRS_MAX},
+    limits::{LAYER_ENTRIES_MAX, PATH_BYTES_MAX, XATTR_VALUE_MAX, XATTRS_MAX},
     path::LayerPath,
 };
 
@@ -366,7 +366,7 @@ impl<'a> Cursor<'a> {
             size: self.varint()?,
             mtime_nanos: if has(NANOS) { self.small()? } else { 0 },
             content: if has(CONTENT) { Some(self.content()?) } else { None },
-            link: if has(LINK) { self.bytes(LINK_BYTES_MAX)?.into() } else { Rare::new() },
+            link: if has(LINK) { self.bytes(PATH_BYTES_MAX)?.into() } else { Rare::new() },
             device: if has(DEVICE) { (self.small()?, self.small()?) } else { (0, 0) },
             xattrs: if has(XATTRS) { self.xattrs()? } else { Rare::new() },
             tar_offset: if has(OFFSET) { Some(self.offset()?) } else { None },

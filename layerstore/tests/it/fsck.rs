@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lapstrake_fixtures::host::{Need, require};
+use lapstrake_fixtures::host::{Need, is_root, require};
 use lapstrake_layerstore::{
     CacheKey, CacheRecord, Store, StoreError,
     compress::{Codec, Compression},
@@ -300,6 +300,24 @@ fn a_directory_that_is_a_link_is_not_followed() {
     fs::write(f.store.root().join("thesis"), "data").expect("room");
     Store::open_repaired(f.store.root(), &options()).map(drop).expect_err("not all is ours");
     fs::remove_file(f.store.root().join("thesis")).expect("there");
+}
+
+/// With the store's own path before them, these are longer than any path may be.
+#[test]
+fn the_longest_paths_are_checked_counted_and_removed() {
+    let f = fixture();
+    let long = ["a/".repeat(2047) + "bb", "d/".repeat(1500) + "x", "d/".repeat(1500) + "y"];
+    let files: Vec<(&str, &[u8])> = long.iter().map(|path| (path.as_str(), &b"deep"[..])).collect();
+    let layer = f.layer(&files);
+    f.image("deep:1", std::slice::from_ref(&layer));
+    f.tree(&layer);
+    assert_eq!(fsck(&f, true, true).problems.len(), 0);
+    let usage = f.store.usage().expect("counted");
+    assert!(!is_root() || usage.total > 3500 * 4096, "{usage:?}");
+    f.store.untag(&name("deep:1")).expect("untagged");
+    f.store.prune(&PruneOptions::default()).expect("pruned");
+    assert_eq!(f.store.layers().list().expect("layers"), []);
+    assert_eq!(fs::read_dir(f.store.root().join("layers")).expect("there").count(), 0);
 }
 
 #[test]

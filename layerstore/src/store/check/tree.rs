@@ -15,6 +15,7 @@ use std::{
 use crate::{
     LayerPath,
     layers::Layer,
+    reach::Reach,
     store::Store,
     toc::{Entry, Kind, Toc},
 };
@@ -33,12 +34,10 @@ fn compare(root: &Path, toc: &Toc, can_own: CanOwn<'_>, deep: bool) -> Result<()
     let mut listed: HashSet<&[u8]> = HashSet::with_capacity(toc.len());
     for entry in toc {
         listed.insert(entry.path.as_bytes());
-        let path = root.join(entry.path.as_path());
-        let meta = match fs::symlink_metadata(&path) {
-            Ok(meta) => meta,
-            Err(error) => return Err(format!("`{}`: {error}", entry.path)),
-        };
-        let compare = Comparison { can_own, root, path: &path, entry, meta: &meta, deep };
+        let failed = |error: io::Error| format!("`{}`: {error}", entry.path);
+        let place = Reach::below(root, &entry.path).map_err(failed)?;
+        let meta = fs::symlink_metadata(place.path()).map_err(failed)?;
+        let compare = Comparison { can_own, root, path: place.path(), entry, meta: &meta, deep };
         compare.run().map_err(|what| format!("`{}` {what}", entry.path))?;
     }
     let mut pending = vec![LayerPath::default()];
@@ -57,7 +56,8 @@ fn unlisted(
     pending: &mut Vec<LayerPath>,
 ) -> Result<(), String> {
     let read = |error: io::Error| format!("`{directory}` cannot be read: {error}");
-    for entry in fs::read_dir(root.join(directory.as_path())).map_err(read)? {
+    let place = Reach::below(root, directory).map_err(read)?;
+    for entry in fs::read_dir(place.path()).map_err(read)? {
         let entry = entry.map_err(read)?;
         let name = entry.file_name();
         let path = directory.join(name.as_bytes()).map_err(|error| error.to_string())?;
@@ -131,7 +131,8 @@ impl Comparison<'_> {
     /// The other name of a file of this tree; where that one is in another layer, any file.
     fn hardlink(&self) -> Result<(), String> {
         let target = LayerPath::parse(&self.entry.link).map_err(|error| error.to_string())?;
-        match fs::symlink_metadata(self.root.join(target.as_path())) {
+        let target = Reach::below(self.root, &target);
+        match target.and_then(|target| fs::symlink_metadata(target.path())) {
             Ok(target) => {
                 let same = target.ino() == self.meta.ino() && target.dev() == self.meta.dev();
                 expect(same, "the same file as the one that it links to")
@@ -146,7 +147,8 @@ impl Comparison<'_> {
         if placeholder {
             return Ok(());
         }
-        let (major, minor) = self.entry.device;
+        // The kernel keeps so many bits.
+        let (major, minor) = (self.entry.device.0 & 0xfff, self.entry.device.1 & 0xf_ffff);
         let same = self.meta.rdev() == rustix::fs::makedev(major, minor);
         expect(is_device && same, "the device that it should be")
     }
