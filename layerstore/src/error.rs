@@ -242,6 +242,18 @@ pub enum StoreError {
     },
 }
 
+/// In [`StoreError::Stream`]: a layer that comes is read.
+const DECOMPRESS: &str = "decompress the layer";
+/// In [`StoreError::Stream`]: a layer that came, and was whole then, is read again.
+pub(crate) const DECOMPRESS_STORED: &str = "decompress a layer of the store";
+
+/// Whether a decoder says so of bytes, and not the machine of a file.
+fn are_wrong_bytes(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    error.raw_os_error().is_none()
+        && matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+}
+
 impl StoreError {
     /// What this asks of the reader.
     pub fn kind(&self) -> ErrorKind {
@@ -252,6 +264,12 @@ impl StoreError {
             | StoreError::BlobMissing { .. }
             | StoreError::LayerMissing { .. }
             | StoreError::Damaged { .. } => ErrorKind::Corrupt,
+            StoreError::Stream { action: DECOMPRESS, source } if are_wrong_bytes(source) => {
+                ErrorKind::Input
+            }
+            StoreError::Stream { action: DECOMPRESS_STORED, source } if are_wrong_bytes(source) => {
+                ErrorKind::Corrupt
+            }
             StoreError::Io { .. }
             | StoreError::Stream { .. }
             | StoreError::StoreVersion { .. }

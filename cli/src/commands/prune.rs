@@ -26,7 +26,8 @@ Examples:
   lap prune --filter label=stage=ci                   images without a name that have this label
 
 Images that have a name stay, and so does what a running build, pull or push uses. `lap du` shows
-who owns what.";
+who owns what. --keep-storage counts what `du` counts: blocks that several files share (reflinks of
+XFS and btrfs) for each of them, so that the disk may have more room than the cap says.";
 
 /// Free what is no longer needed
 #[derive(Debug, clap::Args)]

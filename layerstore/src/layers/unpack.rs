@@ -15,6 +15,7 @@ use crate::{
     StoreError,
     archive::{ReadLimits, TarReader},
     compress,
+    error::DECOMPRESS_STORED,
     pipe::{ChunkReader, channel, join},
     toc::{Entry, Kind, Toc},
     tree::{ParentCache, TreeMaker},
@@ -52,10 +53,7 @@ impl Layers {
             match join(decode) {
                 // The unpacker has all it wants, or stopped for a reason of its own.
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                    return Err(StoreError::Stream {
-                        action: "decompress the layer",
-                        source: error,
-                    });
+                    return Err(StoreError::Stream { action: DECOMPRESS_STORED, source: error });
                 }
                 _ => {}
             }

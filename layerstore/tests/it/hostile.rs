@@ -12,7 +12,7 @@ use lapstrake_fixtures::{
     raw_tar,
 };
 use lapstrake_layerstore::{
-    DiffId, Digest, Store, StoreError,
+    DiffId, Digest, ErrorKind, Store, StoreError,
     archive::TarWriter,
     layers::{Expected, Layer, Purpose},
     oci::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type},
@@ -266,6 +266,25 @@ fn every_hostile_archive_is_refused_or_means_one_thing() {
 }
 
 /// Cut anywhere, a layer is an error and no trace, or (at the end of a member) fewer entries.
+/// Not the machine's, as it would be if a file of it could not be read.
+#[test]
+fn damaged_compression_is_a_fault_of_the_input() {
+    let f = fixture();
+    let whole = gzip(b"not even a tar");
+    let end = whole.len();
+    let mut wrong_sum = whole.clone();
+    wrong_sum[end - 6] ^= 1;
+    let mut wrong_flags = whole.clone();
+    wrong_flags[3] = 0xe0;
+    let behind = [&whole[..], b"more"].concat();
+    for bytes in [&whole[..end - 5], &wrong_sum, &wrong_flags, &behind] {
+        let lease = f.store.lease().expect("a lease");
+        let error = import_rootfs(&f.store, &lease, &mut &*bytes, &ImportOptions::default());
+        let Err(TransferError::Store(error)) = error else { panic!("{bytes:?} was taken") };
+        assert_eq!(error.kind(), ErrorKind::Input, "{error}: {}", root_cause(&error));
+    }
+}
+
 #[test]
 fn an_archive_cut_at_any_byte_is_seen() {
     let text = "pax path=d/long ; SCHILY.xattr.security.capability=\\x01\\0*19\n\
