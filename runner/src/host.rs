@@ -81,6 +81,9 @@ pub struct Host {
     pub namespaces: Check,
     /// Whether such a child can mount an overlay.
     pub overlay: Check,
+    /// Whether a step, which needs a user namespace here, would get no /proc: the kernel gives none that
+    /// shows more than what there is, and container engines hide parts of theirs.
+    pub proc_masked: bool,
     /// Where `newuidmap` is.
     pub newuidmap: Option<PathBuf>,
     /// Where `newgidmap` is.
@@ -149,6 +152,7 @@ pub fn probe() -> Host {
         facts: Facts::current(),
         namespaces,
         overlay,
+        proc_masked: proc_is_masked(privileged),
         newuidmap: find_program(&directories, "newuidmap"),
         newgidmap: find_program(&directories, "newgidmap"),
         subuids,
@@ -162,8 +166,35 @@ pub fn probe() -> Host {
     host
 }
 
+fn proc_is_masked(privileged: bool) -> bool {
+    let needs_user_namespace = !privileged || Facts::current().user_namespace;
+    // Where nothing can be read, what the other checks say has to do.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo");
+    needs_user_namespace && mounts.is_ok_and(|mounts| !shows_all_of_proc(&mounts))
+}
+
+/// Whether one of these mounts (`/proc/self/mountinfo`) is a /proc with nothing over it.
+fn shows_all_of_proc(mounts: &str) -> bool {
+    // An empty directory of /proc, made to be mounted on, hides nothing.
+    const MADE_FOR_A_MOUNT: &str = "sys/fs/binfmt_misc";
+    let point = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+    let points: Vec<String> = mounts.lines().filter_map(point).collect();
+    let is_proc = |line: &&str| {
+        let root = line.split(' ').nth(3);
+        let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
+        root == Some("/") && kind == Some("proc")
+    };
+    mounts.lines().filter(is_proc).filter_map(point).any(|at| {
+        let covers = |other: &String| {
+            let below = other.strip_prefix(&at).and_then(|rest| rest.strip_prefix('/'));
+            below.is_some_and(|below| below != MADE_FOR_A_MOUNT)
+        };
+        !points.iter().any(covers)
+    })
+}
+
 fn rung(host: &Host, privileged: bool) -> Rung {
-    if host.overlay != Check::Works {
+    if host.overlay != Check::Works || host.proc_masked {
         return Rung::None;
     }
     if privileged && !host.facts.user_namespace {
@@ -196,6 +227,15 @@ fn missing(host: &Host) -> Vec<Missing> {
         let fix = "Load the module (modprobe overlay); for ordinary users the kernel must be 5.11 \
                    or newer.";
         add(Rung::SingleId, &format!("An overlay cannot be mounted: {reason}."), fix);
+    }
+    if host.proc_masked {
+        let fix = "Start the container with all of it: docker run --security-opt systempaths=unconfined, \
+                   podman run --security-opt unmask=ALL, in Kubernetes procMount: Unmasked.";
+        add(
+            Rung::SingleId,
+            "Parts of /proc are hidden, so a step could not be given its own.",
+            fix,
+        );
     }
     if host.rung < Rung::Rootless {
         if host.newuidmap.is_none() || host.newgidmap.is_none() {
@@ -316,4 +356,27 @@ pub(crate) fn oom_kills() -> u64 {
     let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     line.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shows_all_of_proc;
+
+    #[test]
+    fn a_proc_with_something_over_it_is_masked() {
+        let mount = |root: &str, at: &str, kind: &str| {
+            format!("30 25 0:26 {root} {at} rw,relatime shared:13 - {kind} x rw\n")
+        };
+        let root = mount("/", "/", "ext4");
+        let proc = mount("/", "/proc", "proc");
+        let binfmt = mount("/", "/proc/sys/fs/binfmt_misc", "binfmt_misc");
+        let masked = mount("/null", "/proc/kcore", "tmpfs");
+        let again = mount("/", "/proc2", "proc");
+        let part = mount("/sys", "/proc3", "proc");
+        assert!(shows_all_of_proc(&format!("{root}{proc}{binfmt}")));
+        assert!(!shows_all_of_proc(&format!("{root}{proc}{masked}")));
+        assert!(shows_all_of_proc(&format!("{root}{proc}{masked}{again}")));
+        assert!(!shows_all_of_proc(&format!("{root}{proc}{masked}{part}")));
+        assert!(!shows_all_of_proc(&root));
+    }
 }

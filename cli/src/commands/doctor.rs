@@ -51,6 +51,7 @@ fn text(host: &Host, root: &Path) -> String {
     line("user", &if host.euid == 0 { "root".to_owned() } else { format!("uid {}", host.euid) });
     line("namespaces", &check(host.namespaces));
     line("overlay", &check(host.overlay));
+    line("proc", if host.proc_masked { "parts of it are hidden" } else { "can be given to steps" });
     line("ids", &ids(host));
     line("seccomp", if host.seccomp { "available" } else { "not in this kernel" });
     line("RUN", rung(host.rung));
