@@ -5,10 +5,16 @@
 //!         (a thread)   (this thread)└─▶ large files, written as they come
 //! ```
 
-use std::{collections::HashMap, io::BufRead, num::NonZeroU64, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader},
+    num::NonZeroU64,
+    sync::Arc,
+};
 
 use super::{
     Layer, Layers,
+    import::{hash_data, read_entries},
     makers::{Makers, SMALL_BYTES, small_data, with_makers},
 };
 use crate::{
@@ -25,6 +31,16 @@ use crate::{
 type Wanted<'t> = HashMap<NonZeroU64, &'t Entry>;
 
 impl Layers {
+    /// The table of contents that the blob of a layer has, read anew.
+    pub(crate) fn toc_of_blob(&self, layer: &Layer) -> Result<Toc, StoreError> {
+        let missing = || StoreError::LayerMissing { layer: layer.short().clone() };
+        let blob = self.blobs.open_blob(&layer.blob().ok_or_else(missing)?.digest)?;
+        let stream = |source| StoreError::Stream { action: DECOMPRESS_STORED, source };
+        let (_, plain) = compress::decoder(blob).map_err(stream)?;
+        let entries = read_entries(BufReader::new(plain), &mut hash_data)?;
+        Ok(Toc::from_entries(entries)?)
+    }
+
     /// Takes the files out of the blob, decompressing on another thread.
     pub(super) fn unpack(
         &self,

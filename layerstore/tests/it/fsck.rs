@@ -320,6 +320,28 @@ fn the_longest_paths_are_checked_counted_and_removed() {
     assert_eq!(fs::read_dir(f.store.root().join("layers")).expect("there").count(), 0);
 }
 
+/// Each is whole; only the tar says to which layer it belongs.
+#[test]
+fn the_table_of_contents_of_another_layer_is_seen() {
+    let f = fixture();
+    let foreign = |content: &[u8]| {
+        let mut tar = Vec::new();
+        f.store.layers().write_tar(&f.layer(&[("file", content)]), &mut tar, None).expect("a tar");
+        tar.extend_from_slice(&[0; 512]);
+        f.store.layers().import_tar(&mut &*tar, Expected::default()).expect("imported")
+    };
+    let (one, two) = (foreign(b"one"), foreign(b"two"));
+    f.image("one:1", std::slice::from_ref(&one));
+    f.image("two:1", std::slice::from_ref(&two));
+    assert_eq!(fsck(&f, false, true).problems.len(), 0);
+    fs::copy(one.directory().join("toc"), two.directory().join("toc")).expect("room");
+    let found = fsck(&f, true, true);
+    let words = "its table of contents is not that of its blob";
+    assert!(found.problems.iter().any(|problem| problem.what == words), "{:?}", found.problems);
+    assert!(fsck(&f, false, true).problems.is_empty());
+    assert_eq!(usable(&f, "a table of contents was exchanged"), ["one:1"]);
+}
+
 #[test]
 fn a_file_that_is_gone_is_found_and_repaired() {
     let count = files(full().store.root()).len();

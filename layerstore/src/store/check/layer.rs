@@ -12,7 +12,7 @@ use crate::{
     layers::{Layer, Origin, pieces},
     limits::PIECES_BYTES_MAX,
     store::gc,
-    toc::{Entry, Kind},
+    toc::{Entry, Kind, Toc},
 };
 
 /// What became of one layer.
@@ -91,7 +91,11 @@ impl Check<'_> {
             checked.problems.push(Problem::damage(object, what, Fix::Remove(layer.tree_path())));
         }
         self.compressed(&layer, checked)?;
-        if self.options.deep { self.diff_id(&layer) } else { Ok(()) }
+        if self.options.deep {
+            self.toc_is_of_blob(&layer, toc)?;
+            self.diff_id(&layer)?;
+        }
+        Ok(())
     }
 
     fn has_blob(&self, layer: &Layer) -> Result<(), String> {
@@ -119,6 +123,20 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The id of a foreign layer says nothing of its table of contents: its tar is read again.
+    fn toc_is_of_blob(&self, layer: &Layer, toc: &Toc) -> Result<(), String> {
+        let is_foreign = layer.origin() == Origin::Blob
+            && layer.diff_id().is_some_and(|diff_id| LayerId::foreign(&diff_id) == *layer.id());
+        if !is_foreign {
+            return Ok(());
+        }
+        let of_blob = self.store.layers().toc_of_blob(layer).map_err(|error| in_words(&error))?;
+        if of_blob == *toc {
+            return Ok(());
+        }
+        Err("its table of contents is not that of its blob".into())
     }
 
     /// Records of compressed forms whose blobs are gone or damaged.
