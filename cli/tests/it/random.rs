@@ -332,6 +332,13 @@ fn with_base(base: &Path) -> Lap {
     lap
 }
 
+/// All that is in an image, so that two that should be equal can be told apart when they are gone.
+fn contents(lap: &Lap, built: &Output) -> String {
+    let id = built.stdout.trim();
+    let said = |command: &[&str]| lap.run(command.iter().copied().chain([id])).stdout;
+    format!("{}{}", said(&["inspect"]), said(&["diff", "--format", "json", "busybox"]))
+}
+
 fn check(case: &Case, base: &Path) -> Result<(), TestCaseError> {
     let cached = with_base(base);
     let context = cached.work.join("context");
@@ -344,10 +351,15 @@ fn check(case: &Case, base: &Path) -> Result<(), TestCaseError> {
         apply(edit, &context, &mut stages, &mut args);
         let text = dockerfile(&stages);
         fs::write(context.join("Dockerfile"), &text).unwrap();
-        let fresh = build(&with_base(base), &context, &args, "1");
+        let nothing = with_base(base);
+        let fresh = build(&nothing, &context, &args, "1");
         let from_cache = build(&cached, &context, &args, "4");
         let again = build(&cached, &context, &args, "4");
-        let say = || format!("{edit:?}\n{text}\n{args:?}\n{fresh:?}\n{from_cache:?}\n{again:?}");
+        let say = || {
+            let images = [(&nothing, &fresh), (&cached, &from_cache), (&cached, &again)];
+            let images: String = images.map(|(lap, built)| contents(lap, built)).concat();
+            format!("{edit:?}\n{text}\n{args:?}\n{fresh:?}\n{from_cache:?}\n{again:?}\n{images}")
+        };
         prop_assert_eq!(&fresh.stdout, &from_cache.stdout, "{}", say());
         prop_assert_eq!(&fresh.code, &from_cache.code, "{}", say());
         prop_assert_eq!(&fresh.stdout, &again.stdout, "{}", say());
