@@ -78,15 +78,19 @@ fn times(entry: &Entry) -> Timestamps {
 }
 
 /// Ids that do not exist in this user namespace are left: the TOC has the truth, and `upper` knows of it.
-/// Who may not give files away although all ids exist (no CAP_CHOWN) would make trees that lie.
+/// Root that may not give files away although all ids exist (no CAP_CHOWN) would make trees that lie; who
+/// is not root and has not entered a namespace has trees for themselves.
 fn forgive_owner(result: rustix::io::Result<()>, entry: &Entry) -> io::Result<()> {
-    match result {
-        Err(Errno::PERM) if Owners::are_here(entry.uid, entry.gid) => Err(io::Error::other(
+    let lies = result == Err(Errno::PERM)
+        && rustix::process::geteuid().is_root()
+        && Owners::are_here(entry.uid, entry.gid);
+    if lies {
+        return Err(io::Error::other(
             "this process may not give files to their owners, which takes root's rights or a user \
              namespace: `lap doctor` says what RUN needs",
-        )),
-        other => forgive(other),
+        ));
     }
+    forgive(result)
 }
 
 /// What this process may not do (other owners, kinds of attributes) is left: the TOC has the truth.
