@@ -111,11 +111,6 @@ impl Staging {
         &self.early
     }
 
-    /// What became of large files on their way to the disk since this was asked last.
-    pub(crate) fn early_sync(&self) -> io::Result<()> {
-        self.early.result()
-    }
-
     /// A new empty directory in the directory.
     pub fn new_dir(&self) -> Result<PathBuf, StoreError> {
         let path = self.new_name();

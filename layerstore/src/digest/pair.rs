@@ -8,7 +8,7 @@
 //! which are b and f, c and g, d and h
 //! ```
 //! FIPS 180-4, section 6.2. Processors that have AVX-512 but no SHA instructions (most servers from 2017
-//! to 2021) hash two streams so in little more time than one. What may be executed is proved by `pulp`'s
+//! to 2021) hash two streams so in the time of one. What may be executed is proved by `pulp`'s
 //! token, which is only had where the processor can.
 
 #![expect(

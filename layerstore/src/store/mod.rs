@@ -140,7 +140,7 @@ impl Store {
     /// Brings everything to the disk.
     pub fn sync(&self) -> Result<(), StoreError> {
         let directory = File::open(&self.root).map_err(StoreError::io("open", &self.root))?;
-        let early = self.staging().early_sync();
+        let early = self.staging().early().result();
         early.map_err(StoreError::io("sync a file in", &self.root))?;
         rustix::fs::syncfs(directory.as_fd()).map_err(StoreError::io("sync", &self.root))
     }
